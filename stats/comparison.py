@@ -47,6 +47,11 @@ __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compar
 
 DEFAULTS = Settings()
 EFFECTS = 2.0, 4.0, 8.0  # how large the effect of a damaged task may be, in standard errors of its drop
+STOPPED = {
+    Verdict.DEGRADED: Code.STOPPED_DEGRADED,
+    Verdict.CERTIFIED: Code.STOPPED_CERTIFIED,
+    Verdict.INCONCLUSIVE: Code.RELEASE_BLOCKED,
+}
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
@@ -427,8 +432,7 @@ def _explain_course(course: Course, comparison: Comparison, *, finished: bool) -
     if course.verdict is None:
         codes = [Code.LOOKS_PENDING]
     else:
-        stopped = Code.STOPPED_DEGRADED if is_degraded else Code.STOPPED_CERTIFIED
-        codes = [stopped if course.stopped else Code.LAST_LOOK]
+        codes = [STOPPED[course.verdict] if course.stopped else Code.LAST_LOOK]
         codes.append(Code.SIGNIFICANT if is_degraded else Code.NOT_SIGNIFICANT)
         if comparison.reason_codes or comparison.margin is None:
             codes += comparison.reason_codes or [Code.UNBOUNDED_WITHOUT_MARGIN]
@@ -438,7 +442,7 @@ def _explain_course(course: Course, comparison: Comparison, *, finished: bool) -
             codes.append(Code.WITHIN_MARGIN)  # the interval of all looks ends below it, for example
     if comparison.gaps:
         codes.append(_missing_code(comparison))
-    if course.stopped:
+    if course.stopped and course.verdict is not Verdict.INCONCLUSIVE:
         codes.append(Code.FINISHED_LATER if finished else Code.ESTIMATE_AFTER_STOP)
     return codes
 

@@ -44,6 +44,7 @@ class Code(StrEnum):
     UNSHARED_ITEMS = "unshared-items"
     STOPPED_DEGRADED = "stopped-degraded"
     STOPPED_CERTIFIED = "stopped-certified"
+    RELEASE_BLOCKED = "release-blocked"
     LAST_LOOK = "last-look"
     LOOKS_PENDING = "looks-pending"
     ESTIMATE_AFTER_STOP = "estimate-after-stop"

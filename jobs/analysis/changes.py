@@ -17,7 +17,8 @@ from stats.scores import TaskScores
 from stats.verdict import Code
 
 CUT, CALLED = "cut", "called"
-PARTIAL = {Code.ESTIMATE_AFTER_STOP, Code.LOOKS_PENDING}  # items chosen by scores, or not all in
+# Items chosen by scores, or not all in
+PARTIAL = {Code.ESTIMATE_AFTER_STOP, Code.LOOKS_PENDING, Code.RELEASE_BLOCKED}
 
 
 def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:

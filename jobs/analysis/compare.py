@@ -6,7 +6,7 @@ Items that cannot be paired are reported, counted and bounded; if nothing can be
 error, not a verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -27,6 +27,9 @@ from stats.verdict import Verdict
 
 GateName: TypeAlias = Literal["degraded", "certified", "changed"]
 """What passes a gate: what is not degraded, what is certified, or what is neither degraded nor changed."""
+
+Judged: TypeAlias = tuple[str, Temperature, str | None]
+"""Variant, temperature and task of what a policy judges; None for all judged tasks together."""
 
 DEGRADED, UNDECIDED = 1, 3  # exit statuses
 
@@ -76,6 +79,8 @@ class Analysis:
     incomplete: bool  # samples that were asked for are not there, or a variant could not be compared
     gaps: bool = False  # anything is missing or failed that one of two models should have answered
     plan: SequentialPlan | None = field(default=None, repr=False)  # of the looks, in a run that stops early
+    # What the policy of such a run is judged by: pairs that count, and what the looks found, if any pair
+    duties: Mapping[Judged, tuple[Pairing, Comparison | None]] = field(default_factory=dict, repr=False)
     finished: bool = False  # such a run asked for the samples that its decisions had left out, too
     samples_digest: str | None = None
     decision: Decision | None = None  # of the policy, if there is one

@@ -3,16 +3,14 @@
 The rules become one demand for every task that was measured, and each demand a case for every variant.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
-from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
-from jobs.analysis.policy import Case, Decision, Demand, Mistake, Policy, PolicyError, Reason, Rule, Ruling
-from jobs.analysis.sequential.run_monitor import stops_early
-from jobs.formats.metrics import unused_requests
+from jobs.analysis import policy as policies
+from jobs.analysis.compare import INCOMPLETE, UNSOUND, Analysis, VariantResult
+from jobs.analysis.pairing import Pairing
+from jobs.analysis.policy import Case, Decision, Demand, Policy, PolicyError, Reason, Ruling
 from jobs.formats.notices import Notice, NoticeCode, some
-from jobs.scores.score_set import TaskInfo, TaskTable
 from orchestrator.errors import suggestion
 from stats.comparison import Hypothesis, compare_family
 from stats.results import Comparison, Settings
@@ -20,15 +18,19 @@ from stats.tasks.combinations import BY_NAME
 from stats.verdict import Code, Verdict
 
 # Warnings that keep a release from passing: something that was to be judged could not be
-FAILS_CLOSED = INCOMPLETE | {
+FAILS_CLOSED = {
+    *INCOMPLETE,
+    *UNSOUND,
     NoticeCode.NOT_COMPARED,
     NoticeCode.MISSING_TEMPERATURE,
     NoticeCode.PROMPT_TOKENS_DIFFER,
 }
-ALL = "*"
-UNNAMED = Rule(require="watched")
+UNDECIDED = {
+    Code.RELEASE_BLOCKED: "Not decided: other damage ended the run first.",
+    Code.LOOKS_PENDING: "Not decided yet: submit the sweep again to go on.",
+}
 
-Question = tuple[VariantResult, Demand, list[TaskTable]]  # a case before its test, and its tasks
+Question = tuple[Pairing, Demand, list[str]]  # a case before its test, and the names of its tasks
 
 
 def decide_release(policy: Policy, analysis: Analysis) -> Decision:
@@ -37,16 +39,15 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     Raises:
         PolicyError: the policy does not fit the scores; it names all mistakes.
     """
-    wanted, mistakes = _demands(policy, analysis)
+    infos = [table.info for table in analysis.scores.tasks]
+    untested = [notice.task for notice in analysis.warnings if notice.task is not None]
+    wanted, mistakes = policies.demands_of(policy, analysis.settings, infos, untested)
     known = list(dict.fromkeys(result.variant for result in analysis.results))
     for name in policy.variants or ():
         if name not in known:
             hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
             said = f"variants: there is no variant '{name}' to judge{hint}"
             mistakes.append(("unknown-variant", said))
-    if stops_early(analysis.scores):
-        said = "the run stops variants early, and a policy tests all planned samples once: leave it out"
-        mistakes.append(("stops-early", said))
     if not BY_NAME[analysis.settings.combine].keeps_level:
         said = f"a policy controls false alarms, which --combine {analysis.settings.combine} does not"
         mistakes.append(("invalid-policy", said))
@@ -59,10 +60,14 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
         for question in _questions(result, wanted, analysis, policy)
     ]
     blocking = [demand.blocks for _, demand, _ in questions]
-    comparisons = compare_family([_hypothesis(*question) for question in questions], blocking)
+    if analysis.plan is None:
+        comparisons = compare_family([_hypothesis(*question) for question in questions], blocking)
+    else:
+        duties = [_duty(analysis, pairing, demand.task) for pairing, demand, _ in questions]
+        comparisons = [comparison for _, comparison in duties]
+        questions = [(own, *asked[1:]) for asked, (own, _) in zip(questions, duties, strict=True)]
     cases = tuple(
-        _case(question, comparison, analysis.baseline)
-        for question, comparison in zip(questions, comparisons, strict=True)
+        _case(question, comparison) for question, comparison in zip(questions, comparisons, strict=True)
     )
     cases += tuple(_measured_cases(policy, analysis))
     reasons = tuple(_release_reasons(policy, analysis))
@@ -86,91 +91,31 @@ def laxer_rules(policy: Policy, settings: Settings) -> Iterator[Notice]:
             yield Notice(NoticeCode.LAXER_RULE, said)
 
 
-def _demands(policy: Policy, analysis: Analysis) -> tuple[list[Demand], list[Mistake]]:
-    """One demand per measured task, then the one over all of them; and what is wrong with the policy."""
-    settings, tasks = analysis.settings, [table.info for table in analysis.scores.tasks]
-    untested = [notice.task for notice in analysis.warnings if notice.task is not None]
-    groups = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
-    known = [*groups, *(group for group in groups.values() if group)]
-    mistakes, demands = list[Mistake](), list[Demand]()
-    for name in unused_requests(policy.tasks, groups):
-        hint = suggestion(name, known) or f"; the tasks are {some(list(groups), 20)}"
-        mistakes.append(("unknown-task", f"tasks.{name} matches no task{hint}"))
-    for info in tasks:
-        rule_name, clash = _rule_for(info.name, info.group, policy.tasks)
-        if clash is not None:
-            mistakes.append(("ambiguous-rules", clash))
-        rule = UNNAMED if rule_name is None else policy.tasks[rule_name]
-        demands.append(policy.demand(info.name, rule_name, rule, settings))
-    mistakes += _wrong_margins(policy, demands, tasks)
-    demands.append(policy.demand(None, "overall", policy.overall, settings))
-    for place, rule in policy.places.items():
-        if rule.alpha is not None and rule.alpha > settings.alpha:
-            said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
-            mistakes.append(("alpha-too-large", said))
-    if not mistakes and not policy.measurements and not any(demand.blocks for demand in demands[:-1]):
-        said = "the rules leave every measured task watched, so nothing could block a release"
-        mistakes.append(("nothing-required", said))
-    return demands, mistakes
-
-
-def _rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
-    """The rule of a task (by its name, its group's, a pattern, "*"; in this order), and a contradiction."""
-    for name in (task, group):
-        if name is not None and name in rules:
-            return name, None
-    matching = [name for name in rules if name != ALL and fnmatchcase(task, name)]
-    if len({rules[name] for name in matching}) > 1:
-        listed = " and ".join(f"tasks.{name}" for name in matching)
-        return matching[0], f"{listed} match task {task} with different rules: name the task itself"
-    return next(iter([*matching, *([ALL] if ALL in rules else [])]), None), None
-
-
-def _wrong_margins(policy: Policy, found: Sequence[Demand], tasks: Sequence[TaskInfo]) -> Iterator[Mistake]:
-    """Margins in a unit that the metric of a task, or every metric of several tasks, does not have."""
-    names = {info.name for info in tasks}
-    for name, rule in policy.tasks.items():
-        ruled = [info for info, demand in zip(tasks, found, strict=True) if demand.rule == name]
-        own, ranged = rule.margin_own_unit, all(info.bounds for info in ruled)
-        if name not in names and ruled and own and ranged:
-            said = f"tasks.{name}: the metrics of its tasks have ranges, so its margin is a share: margin"
-            yield "wrong-margin", said
-        for info in ruled if name in names else ():
-            if info.bounds is None and rule.margin is not None and own is None:
-                said = f"tasks.{name}: {info.metric} has no range, so its margin must be margin_own_unit"
-                yield "wrong-margin", said
-            elif info.bounds is not None and own is not None:
-                low, high = info.bounds
-                said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: "
-                yield "wrong-margin", f"tasks.{name}: {said}{own / (high - low):g}"
-
-
 def _questions(
     result: VariantResult, wanted: Sequence[Demand], analysis: Analysis, policy: Policy
 ) -> Iterator[Question]:
     """One per task, and one over all tasks that are not only watched.
 
-    The latter is left out where only one task is judged, unless the policy says something else of all tasks.
     A task that both models have at other temperatures only is not judged at this one.
     """
-    models, tables = (analysis.baseline, result.variant), {}
+    models, names = (analysis.baseline, result.variant), []
     for table in analysis.scores.tasks:
         temperatures = {t for model, t in table.columns if model in models}
         if result.temperature in temperatures or not temperatures:
-            tables[table.info.name] = table
-    judged = [demand for demand in wanted if demand.task in tables and demand.blocks]
-    says_more = policy.overall.require == "certified" or bool(policy.overall.limits)
-    for demand in wanted:
-        if demand.task in tables:
-            yield result, demand, [tables[demand.task]]
-        elif demand.task is None and (
-            len(judged) > 1 or (judged and says_more and not demand.asks_the_same(judged[0]))
-        ):
-            yield result, demand, [tables[own.task] for own in judged if own.task]
+            names.append(table.info.name)
+    asked = policy.asked(wanted, names)
+    judged = [demand.task for demand in asked if demand.task and demand.blocks]
+    for demand in asked:
+        yield result, demand, judged if demand.task is None else [demand.task]
 
 
-def _hypothesis(result: VariantResult, demand: Demand, tables: Sequence[TaskTable]) -> Hypothesis:
-    names = [table.info.name for table in tables]
+def _duty(analysis: Analysis, pairing: Pairing, task: str | None) -> tuple[Pairing, Comparison | None]:
+    """What the looks found of a task, or of all of them, which may be the only one that is judged."""
+    place = pairing.variant, pairing.temperature
+    return analysis.duties.get((*place, task)) or analysis.duties[*place, None]
+
+
+def _hypothesis(result: Pairing, demand: Demand, names: Sequence[str]) -> Hypothesis:
     pairs = {scores.task: scores for scores in result.scores}
     paired = [pairs[name] for name in names if name in pairs]
     if demand.margin_own_unit is not None:  # the policy's margin, where scores have no range
@@ -180,16 +125,16 @@ def _hypothesis(result: VariantResult, demand: Demand, tables: Sequence[TaskTabl
     return paired, absent, demand.settings
 
 
-def _case(question: Question, comparison: Comparison | None, baseline: str) -> Case:
-    result, demand, tables = question
-    names = {table.info.name for table in tables}
+def _case(question: Question, comparison: Comparison | None) -> Case:
+    result, demand, names = question
     shares, answered = [], []
-    for side, model in enumerate((baseline, result.variant)):
-        columns = [table.columns.get((model, result.temperature)) for table in tables]
-        answered.append(sum(int(column.answers.sum()) for column in columns if column))
+    for side in range(2):
+        answered.append(sum(task.scored(side) for task in result.tasks if task.info.name in names))
         lacking = sum(gap.missing[side] + gap.failed[side] for gap in result.gaps if gap.task in names)
         shares.append(lacking / (lacking + answered[side]) if lacking + answered[side] else 1.0)
-    doubts, alpha = list(_doubts(demand, comparison, shares, answered)), demand.settings.alpha
+    codes, alpha = () if comparison is None else comparison.reason_codes, demand.settings.alpha
+    undecided = [Reason(code.value, text) for code, text in UNDECIDED.items() if code in codes]
+    doubts = undecided or list(_doubts(demand, comparison, shares, answered))
     if not demand.blocks:
         said = Reason("watched", "Watched only: it cannot block the release.")
         status, reasons = Ruling.WATCHED, [said]
@@ -222,7 +167,7 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
             change, within, status = changes.get(name), f"{rule.within:g}", Ruling.INSUFFICIENT
             place = f"measurements.{name}"
             demand = replace(
-                policy.demand(None, place, UNNAMED, analysis.settings),
+                policy.demand(None, place, policies.UNNAMED, analysis.settings),
                 require="within",
                 measurement=name,
                 within=rule.within,
@@ -279,7 +224,8 @@ def _doubts(
     if comparison.margin is None and comparison.margin_unit == "metric":
         said = "The metric has no range: a certificate needs margin_own_unit in the policy."
         yield Reason("no-margin", said)
-    elif (p := comparison.p_noninferior) > (alpha := demand.settings.alpha):
+    elif comparison.verdict is not Verdict.CERTIFIED:
+        p, alpha = comparison.p_noninferior, demand.settings.alpha
         yield Reason(
             "not-certified", f"The drop was not shown to be below the margin: p = {p:.3g} > {alpha:g}."
         )
@@ -290,7 +236,7 @@ def _release_reasons(policy: Policy, analysis: Analysis) -> Iterator[Reason]:
     if analysis.incomplete:
         yield Reason("incomplete-run", "The run is incomplete: submit it again to finish it.")
     for notice in analysis.warnings:  # the group of a task that could not be tested is unknown
-        rule, _ = (None, None) if notice.task is None else _rule_for(notice.task, None, policy.tasks)
+        rule, _ = (None, None) if notice.task is None else policies.rule_for(notice.task, None, policy.tasks)
         is_required = rule is not None and policy.tasks[rule].require != "watched"
         if notice.code in FAILS_CLOSED or is_required:
             yield Reason(notice.code.value, notice.text)

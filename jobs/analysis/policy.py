@@ -1,16 +1,19 @@
 """A release policy as people write it, with every mistake at once; what it demands, and what it decided."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from jobs.formats.metrics import unused_requests
 from jobs.formats.notices import some
 from jobs.formats.samples import Temperature
+from jobs.scores.score_set import TaskInfo
 from orchestrator.config import yaml_file
 from orchestrator.errors import UserError, suggestion
 from orchestrator.rundir.measurements import MEASUREMENTS
@@ -30,6 +33,7 @@ MistakeCode = Literal[
 
 Mistake: TypeAlias = tuple[MistakeCode, str]  # a code, and a sentence
 TESTED = [one.name for one in MEASUREMENTS if one.tested]
+ALL = "*"
 MIN_ITEMS = 30
 MAX_MISSING = 0.05
 
@@ -68,6 +72,7 @@ def _from_word(value: object) -> object:
     return value
 
 
+UNNAMED = Rule(require="watched")
 RuleOrWord = Annotated[Rule, BeforeValidator(_from_word)]  # a rule, or only its requirement
 
 
@@ -122,6 +127,16 @@ class Policy(BaseModel):
         items = self.min_items if rule.min_items is None else rule.min_items
         missing = self.max_missing if rule.max_missing is None else rule.max_missing
         return Demand(task, name, rule.require, own, rule.margin_own_unit, items, missing)
+
+    def asked(self, demands: Sequence[Demand], tasks: Collection[str]) -> list[Demand]:
+        """Those on some tasks, and the last, that over all of them, where not only one of them is judged.
+
+        Of a single one the policy may say something else than of all.
+        """
+        judged = [demand for demand in demands if demand.task in tasks and demand.blocks]
+        says_more = self.overall.require == "certified" or bool(self.overall.limits)
+        whole = len(judged) > 1 or (judged and says_more and not demands[-1].asks_the_same(judged[0]))
+        return [one for one in demands if one.task in tasks or (one.task is None and whole)]
 
 
 class PolicyError(UserError):
@@ -252,3 +267,62 @@ class Decision:
     def exit_status(self) -> int:
         """0 pass, 1 blocked, 3 not enough evidence."""
         return EXIT_STATUS[self.status]
+
+
+def demands_of(
+    policy: Policy, settings: Settings, tasks: Sequence[TaskInfo], untested: Sequence[str] = ()
+) -> tuple[list[Demand], list[Mistake]]:
+    """One demand per measured task, then the one over all of them; and what is wrong with the policy."""
+    groups = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
+    known = [*groups, *(group for group in groups.values() if group)]
+    mistakes, demands = list[Mistake](), list[Demand]()
+    for name in unused_requests(policy.tasks, groups):
+        hint = suggestion(name, known) or f"; the tasks are {some(list(groups), 20)}"
+        mistakes.append(("unknown-task", f"tasks.{name} matches no task{hint}"))
+    for info in tasks:
+        rule_name, clash = rule_for(info.name, info.group, policy.tasks)
+        if clash is not None:
+            mistakes.append(("ambiguous-rules", clash))
+        rule = UNNAMED if rule_name is None else policy.tasks[rule_name]
+        demands.append(policy.demand(info.name, rule_name, rule, settings))
+    mistakes += _wrong_margins(policy, demands, tasks)
+    demands.append(policy.demand(None, "overall", policy.overall, settings))
+    for place, rule in policy.places.items():
+        if rule.alpha is not None and rule.alpha > settings.alpha:
+            said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
+            mistakes.append(("alpha-too-large", said))
+    if not mistakes and not policy.measurements and not any(demand.blocks for demand in demands[:-1]):
+        said = "the rules leave every measured task watched, so nothing could block a release"
+        mistakes.append(("nothing-required", said))
+    return demands, mistakes
+
+
+def rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
+    """The rule of a task (by its name, its group's, a pattern, "*"; in this order), and a contradiction."""
+    for name in (task, group):
+        if name is not None and name in rules:
+            return name, None
+    matching = [name for name in rules if name != ALL and fnmatchcase(task, name)]
+    if len({rules[name] for name in matching}) > 1:
+        listed = " and ".join(f"tasks.{name}" for name in matching)
+        return matching[0], f"{listed} match task {task} with different rules: name the task itself"
+    return next(iter([*matching, *([ALL] if ALL in rules else [])]), None), None
+
+
+def _wrong_margins(policy: Policy, found: Sequence[Demand], tasks: Sequence[TaskInfo]) -> Iterator[Mistake]:
+    """Margins in a unit that the metric of a task, or every metric of several tasks, does not have."""
+    names = {info.name for info in tasks}
+    for name, rule in policy.tasks.items():
+        ruled = [info for info, demand in zip(tasks, found, strict=True) if demand.rule == name]
+        own, ranged = rule.margin_own_unit, all(info.bounds for info in ruled)
+        if name not in names and ruled and own and ranged:
+            said = f"tasks.{name}: the metrics of its tasks have ranges, so its margin is a share: margin"
+            yield "wrong-margin", said
+        for info in ruled if name in names else ():
+            if info.bounds is None and rule.margin is not None and own is None:
+                said = f"tasks.{name}: {info.metric} has no range, so its margin must be margin_own_unit"
+                yield "wrong-margin", said
+            elif info.bounds is not None and own is not None:
+                low, high = info.bounds
+                said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: "
+                yield "wrong-margin", f"tasks.{name}: {said}{own / (high - low):g}"

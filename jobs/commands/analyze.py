@@ -91,8 +91,6 @@ def analyze(
 
         lldeg analyze runs/quickstart --policy policy.yaml --format markdown
     """
-    if policy is not None and gate != "degraded":
-        raise UserError(f"--policy says what must be {gate}: leave out --gate.")
     share, scales = scale_options(higher, lower, range_, margin)
     request = AnalyzeRequest(
         metrics=read_metrics(metrics) | parse_assignments("--metric", metric or []),
@@ -108,6 +106,8 @@ def analyze(
     folder = out or (f"{paths[0].rstrip('/')}/analysis" if is_own else "analysis")
     analysis_files(folder).remove()  # what fails from here on must not leave the verdicts of another day
     analysis = analyze_paths(paths, request)
+    if analysis.decision is not None and gate != "degraded":
+        raise UserError(f"The policy says what must be {gate}: leave out --gate.")
     write_analysis(analysis, folder, gate)
     match format_:
         case "table":

@@ -19,7 +19,8 @@ def submit(**options: Any) -> None:
     Ctrl-C stops the run, and submitting again resumes it.
 
     With --until-degraded or --until-decided (or `stopping` in the configuration) a variant is no longer
-    sampled once its verdict is decided; the false alarm rate stays the same.
+    sampled once its verdict is decided, with --policy once that release policy is decided about it; the false
+    alarm rate stays the same.
 
     Exit status: 0 if the run is complete, 2 for usage or input errors, 3 if the run is incomplete.
 
@@ -28,6 +29,8 @@ def submit(**options: Any) -> None:
         lldeg submit configs/quickstart.yaml
 
         lldeg submit configs/llama3.yaml --set sampling.seeds=10 --dry-run
+
+        lldeg submit sweep.yaml --until-decided --policy policy.yaml
 
         lldeg submit configs/llama3.yaml --address http://head:8265 --run-dir s3://bucket/llama3 --detach
     """

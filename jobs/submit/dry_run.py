@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.sequential.run_monitor import stopping_of
+from jobs.analysis.sequential.run_monitor import comparisons_of, settled_tasks, stopping_of
+from jobs.formats.run_files import RunFiles
 from jobs.reruns.summary import Entry, summarize
 from jobs.scores.read import read_reruns
 from jobs.submit import run_sweep
@@ -228,16 +229,16 @@ def _largest_rates(entries: Iterable[Entry]) -> dict[tuple[str, float | None], f
 def detectable_designs(plan: Plan, rate_of: RateOf) -> Designs:
     """What is planned, by temperature, with the flip rates to expect.
 
-    Tasks share the level; together they are tested jointly, with flip rates weighted by items, and the fewest
-    reruns of any.
+    Tasks share the level, under a policy with all of its cases; together they are tested jointly, with flip
+    rates weighted by items, and the fewest reruns of any.
     """
-    alpha, designs = plan.sweep.config.analysis.alpha, {}
+    (alpha, cases), designs = sharing(plan), {}
     cells = plan.cells_of(plan.sweep.config.baseline)
     for temperature in sorted({rerun.temperature for cell in cells for rerun in cell.reruns}):
         reruns = {cell.task: sum(r.temperature == temperature for r in cell.reruns) for cell in cells}
         items = {cell.task: len(cell.items) for cell in cells if reruns[cell.task]}
         tasks = {
-            task: Design(count, rate, reruns[task], noise, alpha / len(items), POWER)
+            task: Design(count, rate, reruns[task], noise, alpha / (cases or len(items)), POWER)
             for task, count in items.items()
             for rate, noise in [rate_of(task, temperature)]
         }
@@ -259,8 +260,8 @@ def detection_table(
     All tasks together share the level with the other comparisons. For a sweep that stops early, the caption
     says which share of the samples it is expected to use. The title says where the flip rates come from.
     """
-    alpha = plan.sweep.config.analysis.alpha
-    comparisons = max(1, len(plan.sweep.variants) - 1) * len(designs)
+    alpha, cases = sharing(plan)
+    comparisons = cases or max(1, len(plan.sweep.variants) - 1) * len(designs)
     title = f"Smallest detectable drops with power {POWER:g} at level {alpha:g}, {source}"
     headings = ("task", "T", "items", "reruns", "flips %", "smallest drop")
     table = _ruled_table(title, headings, names=1)
@@ -286,7 +287,22 @@ def detection_table(
             f"Stopping early, until {plan.manifest['stopping']['until']}: expected to use {with_drop} of a "
             f"variant's samples if the drop is {drop}; {without} without a drop."
         )
+    elif cases:
+        until = plan.manifest["stopping"]["until"]
+        table.caption = f"Stopping early, until {until}: the {cases} cases of its policy share the level."
     return table
+
+
+def sharing(plan: Plan) -> tuple[float, int]:
+    """The level of a sweep, and how many cases share it of the policy by which it stops, 0 without one."""
+    entry = plan.manifest.get("stopping")
+    if entry is None or "policy" not in entry:
+        return plan.sweep.config.analysis.alpha, 0
+    run = RunFiles(plan.sweep.store, plan.manifest, {})
+    families = [
+        entry.get("families", {}).get(key[0], 0) for key in comparisons_of(run, settled_tasks(run))[1]
+    ]
+    return entry["alpha"], families.count(max(families))
 
 
 def expected_shares(plan: Plan, designs: Designs) -> dict[float, list[float]]:
@@ -296,7 +312,7 @@ def expected_shares(plan: Plan, designs: Designs) -> dict[float, list[float]]:
         For an assumed drop, and then for none: the share at each temperature. Empty if nothing stops early.
     """
     entry = plan.manifest.get("stopping")
-    if entry is None:
+    if entry is None or "policy" in entry:  # whose tasks end at looks of their own
         return {}
     at_level = [replace(whole, alpha=entry["alpha"]) for _, whole in designs.values()]
     assumed = min(ASSUMED_DROP, *(design.largest_drop for design in at_level))

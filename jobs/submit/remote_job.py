@@ -43,7 +43,7 @@ def submit_job(request: SubmitRequest) -> int:
     Raises:
         UserError: the configuration is invalid, or no job server answers at the address.
     """
-    config, problems = load_config(request.config, request.set_ or ())
+    config, problems = load_config(request.config, request.overrides)
     if config is None or problems:
         raise mistaken(request.config, problems)
     url = request.run_dir or f"runs/{config.name}"
@@ -74,8 +74,9 @@ def submit_job(request: SubmitRequest) -> int:
 
 
 def in_the_job(request: SubmitRequest, url: str) -> SubmitRequest:
-    """What the job is asked for: its own copy of the configuration, in which `--set` is applied."""
-    return replace(request, config=Path(CONFIG), set_=None, address="auto", run_dir=url, detach=False)
+    """What the job is asked for: its own copy of the configuration, in which options are applied."""
+    own: dict[str, Any] = {"set_": None, "policy": None, "until_degraded": False, "until_decided": False}
+    return replace(request, config=Path(CONFIG), address="auto", run_dir=url, detach=False, **own)
 
 
 def entrypoint(request: SubmitRequest) -> str:

@@ -1,5 +1,6 @@
 """What a user asks `lldeg submit` for; the fields are the command's arguments and options."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,9 @@ _RATE = (
 _RETRY = "Run the samples again that ended in an error."
 _DEGRADED = "Stop a variant as soon as it is known to be degraded."
 _DECIDED = "Stop a variant as soon as it is degraded or certified."
+_POLICY = (
+    "Stop a variant as soon as this release policy is decided about it; with --until-decided, also to pass."
+)
 _FINISH = "Run what early stopping skipped; the verdicts do not change."
 _SET = "Override a key of the configuration; repeatable."
 
@@ -47,6 +51,7 @@ class SubmitRequest:
     retry_errors: Annotated[bool, Option("--retry-errors", help=_RETRY)] = False
     until_degraded: Annotated[bool, Option("--until-degraded", help=_DEGRADED)] = False
     until_decided: Annotated[bool, Option("--until-decided", help=_DECIDED)] = False
+    policy: Annotated[Path | None, Option(metavar="FILE", help=_POLICY)] = None
     finish: Annotated[bool, Option("--finish", help=_FINISH)] = False
     set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=_SET)] = None
 
@@ -66,4 +71,7 @@ class SubmitRequest:
     def overrides(self) -> list[str]:
         """Changes of the configuration, "KEY=VALUE" each."""
         until = {"degraded": self.until_degraded, "decided": self.until_decided}
-        return [*(self.set_ or ()), *(f"stopping.until={name}" for name, given in until.items() if given)]
+        changes = [*(self.set_ or ()), *(f"stopping.until={name}" for name, given in until.items() if given)]
+        if self.policy is not None:
+            changes.append(f"stopping.policy={json.dumps(str(self.policy.absolute()))}")
+        return changes

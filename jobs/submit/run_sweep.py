@@ -5,7 +5,9 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
+from jobs.analysis.policy import load_policy
 from jobs.analysis.sequential.early_stopping import EarlyStopping
+from jobs.analysis.sequential.run_monitor import comparisons_of, settled_tasks
 from jobs.exit_status import end_if_signalled, interruption
 from jobs.formats.run_files import Footers, RunFiles
 from jobs.submit.progress import show_progress
@@ -31,6 +33,8 @@ def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
         here = request.address is None
         sweep = prepare(request.config, overrides=request.overrides, run_dir=request.run_dir, here=here)
         end_if_signalled()
+    if sweep.config.stopping is not None and isinstance(sweep.config.stopping.policy, dict):
+        load_policy(sweep.config.stopping.policy)
     return sweep
 
 
@@ -38,7 +42,7 @@ def announce_plan(sweep: Sweep, request: SubmitRequest, console: Console) -> Pla
     """Plan a sweep, and show what depends on this machine, what replaces metrics over a corpus, and warnings.
 
     Raises:
-        UserError: the run directory holds a sweep with other settings.
+        UserError: the run directory holds a sweep with other settings, or a policy does not fit the tasks.
     """
     plan = plan_sweep(
         sweep,
@@ -47,6 +51,9 @@ def announce_plan(sweep: Sweep, request: SubmitRequest, console: Console) -> Pla
         retry_errors=request.retry_errors,
         finish=request.finish,
     )
+    if "stopping" in plan.manifest:
+        run = RunFiles(sweep.store, plan.manifest, {})
+        comparisons_of(run, settled_tasks(run))
     tasks: dict[str, list[str]] = {}
     for name, task in sweep.tasks.items():
         if note := task.scores.corpus_note:

@@ -41,7 +41,9 @@ def place(variant: str, temperature: Temperature, task: str | None = None) -> st
 def terms(analysis: Analysis) -> str:
     """Baseline, level, adjustment and margins: what the numbers of a table mean."""
     settings, plan = analysis.settings, analysis.plan
-    count = len(analysis.results if plan is None else plan.comparisons)
+    count = len(analysis.results)
+    if plan is not None:
+        count = max(len(plan.of(key).comparisons) for key in plan.comparisons)
     p = f"p adjusted by {settings.adjust} over {count} comparisons"
     if settings.adjust == "none":
         p = "p unadjusted (one comparison)" if count == 1 else "p unadjusted"
@@ -102,6 +104,8 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
         text = f"{subject} is non-inferior: {when}a drop of {margin} or more is ruled out (p = {p})"
         return f"{text}{', whatever the missing answers would have been' * bool(result.gaps)}.{unbiased}"
     after = "" if course is None else f" after the last of {looks} looks"
+    if course is not None and course.stopped:
+        after = f" at look {len(course.looks)} of {looks}, where other damage ended the run"
     return f"{subject} is inconclusive{after}: no significant drop was found, {_doubt(result)}."
 
 

@@ -47,6 +47,7 @@ SENTENCES = {
     Code.UNSHARED_ITEMS: "Adjusted by Holm, because it is unknown which items the variants have in common.",
     Code.STOPPED_DEGRADED: f"{_STOPPED}damage was found.",
     Code.STOPPED_CERTIFIED: f"{_STOPPED}a drop as large as the margin is ruled out.",
+    Code.RELEASE_BLOCKED: f"{_STOPPED}other damage blocks the release.",
     Code.LAST_LOOK: "Decided at the last of {looks} looks, with all planned samples.",
     Code.LOOKS_PENDING: "No verdict yet: {taken} of {looks} looks were taken, with {share} % of the planned "
     "samples. Submit the sweep again to go on.",

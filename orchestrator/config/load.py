@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from orchestrator.config import yaml_file
 from orchestrator.config.schema import PromptConfig, ReplicaConfig, SweepConfig
 from orchestrator.engines import kind_of
-from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON, EngineSpec
+from orchestrator.engines.base import DEFAULT_KIND, ENV, IMAGE, LORA, PYTHON, EngineSpec
 from orchestrator.engines.kind import EngineKind
 from orchestrator.engines.reply import SECRET_NAME
 from orchestrator.errors import suggestion
@@ -68,6 +68,7 @@ def resolve(config: SweepConfig) -> dict[str, Variant]:
             path = options.get(key) if given is None else given
             if isinstance(path, str):
                 options[key] = os.path.expanduser(path)  # noqa: PTH111 - Path raises for an unknown user
+        options |= {} if own.image is None else {IMAGE: own.image}
         options.pop(ENV, None)
         layers = (config.engine.get(ENV), own.engine.get(ENV), own.env)
         env = {str(k): str(v) for layer in layers if isinstance(layer, dict) for k, v in layer.items()}
@@ -106,6 +107,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
     folders = tuple(_beside(path, folder) for folder in config.include_path)
     items = None if config.items is None else _beside(path, config.items)
     config = config.model_copy(update={"include_path": folders, "items": items})
+    if config.stopping is not None and isinstance(config.stopping.policy, str):
+        file = Path(_beside(path, config.stopping.policy))
+        policy, repeated = yaml_file.read_mapping(file, "a policy", "tasks and what they must show")
+        problems += repeated
+        stopping = config.stopping.model_copy(update={"policy": policy})
+        config = config.model_copy(update={"stopping": stopping})
     return config, problems + list(_contradictions(config))
 
 

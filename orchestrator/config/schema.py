@@ -76,6 +76,8 @@ class VariantConfig(Section):
     lora: str | None = None  # folder of a LoRA adapter that every request uses (kind vllm only)
     python: str | None = None
     """Python interpreter of an environment in which the replicas run, for another version of the engine."""
+    image: str | None = None
+    """Container image in which replicas run (Ray's `image_uri`); of a served model, what its server runs."""
     env: dict[str, Any] = Field(default_factory=dict)
     """Environment variables of the replica, in addition to those of the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
@@ -271,6 +273,9 @@ class StoppingConfig(Section):
     """What a certificate rests on; "proven" holds for every distribution and spends nothing over looks."""
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     """Of the order in which items are asked; drawn for each run by default."""
+    policy: dict[str, Any] | str | None = None
+    """Of a release, which then decides when a variant ends: its file, relative to the configuration, or what
+    would be in it. Its level and margin take the place of those of `analysis`."""
 
 
 class SweepConfig(Section):

@@ -13,11 +13,11 @@ from orchestrator.errors import AnswerWithheldError, PromptTooLongError, error_t
 
 GENERATE, LOGLIKELIHOOD, ROLLING = "generate_until", "loglikelihood", "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
-ENV, LORA, PYTHON, COMMITS, SHARE = "env", "lora", "python", "commits", "share_contexts"
-OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, COMMITS, SHARE})
-"""Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter, the
-commits (which it adds itself) of repositories that other options name, and whether vLLM may compute the
-context of several continuations only once."""
+ENV, LORA, PYTHON, IMAGE, COMMITS, SHARE = "env", "lora", "python", "image", "commits", "share_contexts"
+OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, IMAGE, COMMITS, SHARE})
+"""Engine options that lldeg itself reads: the kind, the replica's variables, Python and container image, an
+adapter, the commits (which it adds itself) of repositories that other options name, and whether vLLM may
+compute the context of several continuations only once."""
 EXTRA_BODY, OMIT = "extra_body", "omit"
 """The option with further fields of every request to a server, and the value of those that are left out."""
 STREAM = "stream"
@@ -106,6 +106,11 @@ class EngineSpec:
     def python(self) -> str | None:
         """The interpreter of the replica; None for that of lldeg."""
         return self.options.get(PYTHON)
+
+    @property
+    def image(self) -> str | None:
+        """The container image of the replica, or of the server; None for none that is known."""
+        return self.options.get(IMAGE)
 
     @property
     def lora(self) -> str | None:

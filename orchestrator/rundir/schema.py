@@ -195,6 +195,9 @@ class StoppingEntry(TypedDict):
     metrics: dict[str, str]  # the "metric,filter" that decides, by task
     seed: Whole  # of the order in which items are asked (`stats.sequential.plan.asking_order`); 0 in old runs
     documents: NotRequired[bool]  # whether equal documents of one task flip together; missing in old runs
+    # of variants that joined later, the number of their submit: each has the level for its variants alone
+    families: NotRequired[dict[str, Whole]]
+    policy: NotRequired[dict[str, Any]]  # of the release that the looks decide about, as it was written
     finished: NotRequired[bool]  # whether what a decision left out has been asked for, too
 
 

@@ -27,7 +27,7 @@ class Fitted:
         self.problems: list[str] = []  # what cannot run
         local = [variant for variant in variants.values() if not variant.kind.served]
         for variant in local if here else ():
-            needed = variant.kind.extra if variant.python is None else None
+            needed = None if variant.python or variant.image else variant.kind.extra
             if needed and (why := lacking(needed, "its engine")):
                 self.problems.append(f"variants.{variant.name}: {why.removesuffix('.')}")
         machine = this_machine() if here and local else None

@@ -29,7 +29,8 @@ from stats.sequential.plan import asking_order
 BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
 MOST_METRICS = 1000  # of a task in the manifest; names that depend on answers would fill it
-OWN = {"documents", "finished"}  # what no configuration says of the plan of a run that stops early
+OWN = {"documents", "families", "finished"}
+"""What no configuration says of the plan of a run that stops early."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def plan_sweep(
         cells.append(Cell(variant, name, shared, asked, passes, longest, missing, looks, errors))
     for cell in retried if remove_torn else ():
         store.remove_errors(*cell, beginning)
-    warnings = _warnings(sweep, old, new, damaged, sum(retried.values()))
+    warnings = _warnings(sweep, old, merged, damaged, sum(retried.values()))
     return Plan(sweep, merged, tuple(cells), (*warnings, *sweep.fitted.warnings))
 
 
@@ -142,9 +143,9 @@ def list_metrics(manifest: Manifest, task: SweepTask, metrics: Iterable[str]) ->
 
 
 def _warnings(
-    sweep: Sweep, old: Manifest | None, new: Manifest, damaged: Sequence[str], failed: int
+    sweep: Sweep, old: Manifest | None, merged: Manifest, damaged: Sequence[str], failed: int
 ) -> Iterator[str]:
-    if changed := manifests.version_changes(old, new):
+    if changed := manifests.version_changes(old, merged):
         yield f"package versions differ from those the run started with: {'; '.join(changed)}"
     asked = {entry.task for entry in sweep.config.tasks if entry.limit and entry.limit.random}
     limits = {name: task.spec.limit for name, task in sweep.tasks.items() if {name, task.spec.group} & asked}
@@ -152,6 +153,13 @@ def _warnings(
         yield (
             f"this run was started with the first items of {', '.join(names)}, so `limit` means those again, "
             "not items chosen at random"
+        )
+    entries = [manifest.get("stopping") for manifest in (old, merged) if manifest is not None]
+    families = [entry.get("families", {}).keys() for entry in entries if entry is not None]
+    if joined := sorted(families[-1] - families[0]) if families else []:
+        yield (
+            f"the run stops early, and {', '.join(joined)} joins with a level of its own: error rates hold "
+            "for the variants of one submit, not for those of all"
         )
     if damaged:
         shown = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if len(damaged) > 3 else "")
@@ -179,11 +187,16 @@ def stopping_entry(
                 f"may have been seen. Start a new run: {command}"
             )
         return _new_entry(new, sweep, asked) if asked else None
-    before = {key: known[key] for key in ("looks", "until", "spending", "certificate") if key in known}
+    before = {k: known[k] for k in ("looks", "until", "spending", "certificate", "policy") if k in known}
     asked = asked or StoppingConfig.model_validate(before)
     if asked.seed is None:
         asked = asked.model_copy(update={"seed": known["seed"]})
     entry = _new_entry(new, sweep, asked)
+    planned = [(variant, temperature) for variant, temperature in known["comparisons"]]
+    names, own = {variant for variant, _ in planned}, entry["comparisons"]
+    joining = [pair for pair in own if pair[0] not in names]
+    if {temperature for _, temperature in own} == {temperature for _, temperature in planned}:
+        entry["comparisons"] = planned
     sizes, new_sizes = (
         {name: {"items": task["items"], "reruns": task["reruns"]} for name, task in one["tasks"].items()}
         for one in (old, new)
@@ -198,7 +211,13 @@ def stopping_entry(
             "The run stops its variants early by a plan that must not change; changed: "
             f"{'; '.join(changes)}. Undo the changes, or start a new run: {command}"
         )
-    return {**known, "finished": True} if finish else known
+    entry = {**known, "finished": True} if finish else known
+    if joining:  # after answers were seen, but none of theirs
+        families = known.get("families", {})
+        number = max(families.values(), default=0) + 1
+        families = families | dict.fromkeys((variant for variant, _ in joining), number)
+        entry = {**entry, "comparisons": [*planned, *joining], "families": families}
+    return entry
 
 
 def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> StoppingEntry:
@@ -209,18 +228,21 @@ def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> St
     variants = [name for name in sweep.variants if name != sweep.config.baseline]
     if not variants:
         raise UserError("stopping: there is no variant to compare with the baseline, so nothing to decide.")
-    return {
+    policy = stopping.policy if isinstance(stopping.policy, dict) else {}
+    entry: StoppingEntry = {
         "looks": stopping.looks,
         "until": stopping.until,
         "spending": {"degraded": stopping.spending.degraded, "certified": stopping.spending.certified},
         "certificate": stopping.certificate,
-        "alpha": sweep.config.analysis.alpha,
-        "margin": sweep.config.analysis.margin,
+        "alpha": policy.get("alpha") or sweep.config.analysis.alpha,
+        "margin": policy.get("margin") or sweep.config.analysis.margin,
         "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],
         "metrics": metrics,
         "seed": secrets.randbits(31) if stopping.seed is None else stopping.seed,
         "documents": True,
     }
+    own = {key: value for key, value in policy.items() if key != "variants"}  # which chooses among all
+    return {**entry, "policy": own} if policy else entry
 
 
 def _in_order(task: SweepTask, built: Requests, entry: StoppingEntry | None) -> tuple[Item, ...]:

@@ -76,6 +76,8 @@ class Sweep:
                 listed = ", ".join(f"{package} {one}" for package, one in engine_versions(variant).items())
                 engine = listed or "its engine is not installed there"
                 notes.append(f"{name} runs in {variant.python}: {engine}.")
+            elif variant.image and not variant.kind.served:
+                notes.append(f"{name} runs in the image {variant.image}.")
         return notes
 
     def manifest(self) -> Manifest:
@@ -152,7 +154,7 @@ def prepare(
     set_up_lm_eval()
     asked = resolve(config)
     fitted = Fitted(asked, config.baseline, here=here)
-    problems += fitted.problems
+    problems += [*fitted.problems, *_image_problems(asked, here=here)]
     problems += [problem for variant in asked.values() for problem in engine_problems(variant, config.prompt)]
     found = find_models({**asked, **fitted.variants}, problems)
     variants = find_versions({name: found[name] for name in fitted.variants}, problems)
@@ -186,6 +188,15 @@ def _refused_prompts(sweep: Sweep) -> Iterator[str]:
                 f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
                 "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
             )
+
+
+def _image_problems(variants: Mapping[str, Variant], *, here: bool) -> Iterator[str]:
+    """Why replicas cannot run in container images, into which Ray sends no code."""
+    inside = [name for name, variant in variants.items() if variant.image and not variant.kind.served]
+    if inside and not here:
+        yield f"variants.{', '.join(inside)}: image: lldeg's code cannot be sent into it: leave out --address"
+    if inside and any(variant.python for variant in variants.values()):
+        yield f"variants.{', '.join(inside)}: image: a sweep has variants with an image or with a Python"
 
 
 def engine_problems(variant: Variant, prompt: PromptConfig) -> Iterator[str]:

@@ -206,7 +206,9 @@ class Dispatcher:
             return
         self._stopping.take_scores(block.variant, block.task, scores)
         for variant, looks in self._stopping.last_looks().items():
-            counts = self._progress.variants[variant]
+            counts = self._progress.variants.get(variant)
+            if counts is None:  # one of an earlier submit
+                continue
             for look in set(looks) - set(counts.looks):
                 self._log({"event": "look", "variant": variant, **look.model_dump(mode="json")})
             counts.looks = looks

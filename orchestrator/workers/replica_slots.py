@@ -15,6 +15,8 @@ from typing import Any
 import ray
 
 from orchestrator.cluster.resources import Nodes, Placement, ReplicaResources
+from orchestrator.config.environment import library_variables
+from orchestrator.config.load import Variant
 from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers.failure_policy import FailedLoads
@@ -148,6 +150,16 @@ class VariantWork:
         return replace(self.job.resources, avoided=avoided) if avoided else self.job.resources
 
 
+def runtime_environment(variant: Variant) -> dict[str, Any]:
+    """What Ray is told of a replica's process: its Python or its image, and its variables."""
+    environment: dict[str, Any] = {"env_vars": variant.environment} if variant.environment else {}
+    if variant.python is not None:
+        environment["py_executable"] = quote(variant.python)
+    if variant.image is not None and not variant.kind.served:  # which takes no variables but Ray's with it
+        environment |= {"image_uri": variant.image, "env_vars": library_variables() | variant.environment}
+    return environment
+
+
 class ReplicaSlot:
     """A replica, which it starts, and what the dispatcher knows of it."""
 
@@ -155,9 +167,7 @@ class ReplicaSlot:
         self.work, self.variant = work, work.job.variant.name
         self.progress = ReplicaProgress(number=number, variant=self.variant)
         self.place = place = Placement(work.next_place)
-        python, variables = work.job.variant.python, work.job.variant.environment
-        environment: dict[str, Any] = {} if python is None else {"py_executable": quote(python)}
-        environment |= {"env_vars": variables} if variables else {}
+        environment = runtime_environment(work.job.variant)
         shared = {"runtime_env": environment} if environment else {}
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
         options = {**place.actor_options(0), **shared, "max_concurrency": threads}

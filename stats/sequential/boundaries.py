@@ -238,6 +238,7 @@ class CertificateLevels:
     Args:
         stopping: looks and spending; until "degraded" the certificate is tested once, at the last look.
         alpha: level over all looks.
+        damage: level of the test for damage, for whose sake certificates are held back; by default the same.
 
     Attributes:
         spent: level that may have been spent after 0, 1, … K looks, shape (K + 1,).
@@ -245,9 +246,9 @@ class CertificateLevels:
             certificate the evidence that is needed there, in the limit of many small bets.
     """
 
-    def __init__(self, stopping: Stopping, alpha: float) -> None:
+    def __init__(self, stopping: Stopping, alpha: float, damage: float | None = None) -> None:
         self._fractions, self._is_proven = stopping.fractions, stopping.certificate == "proven"
-        self._last = lan_demets_boundaries(stopping.fractions, stopping.degraded, alpha)[-1]
+        self._last = lan_demets_boundaries(stopping.fractions, stopping.degraded, damage or alpha)[-1]
         self.spent = np.array([0.0, *(stopping.certified(fraction, alpha) for fraction in self._fractions)])
         if self._is_proven:
             times = np.array(self._fractions)

@@ -8,6 +8,7 @@ same way by another, which reads nothing but the samples.
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,7 @@ class _ComparisonPath:
             evidence = block_evidence(losses, sizes, self._max_abs_difference, self._planned)
             p = evidence.p_noninferior(plan.margin)
         held_back = test.statistic > self._certificate.largest_evidence(look)  # damage may still be found
+        held_back |= sum(float(sizes.sum()) for _, sizes in self._paired) < plan.min_items
         self._tests.append(test)
         self._acceptable.append((p, level, p <= level and not held_back))
 
@@ -277,8 +279,12 @@ class SequentialMonitor:
 
     def __init__(self, plan: SequentialPlan) -> None:
         self.plan = plan
-        certificate = CertificateLevels(plan.stopping, plan.alpha)
-        self._paths = {name: _ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
+        self._paths = dict[Any, _ComparisonPath]()
+        for name in plan.comparisons:
+            own = plan.of(name)
+            damage = float(own.levels[0]) if name in plan.duties else None
+            self._paths[name] = _ComparisonPath(own, CertificateLevels(plan.stopping, own.alpha, damage))
+        self._releases = {name: duty.release for name, duty in plan.duties.items()}
 
     def observe(
         self, comparison: Hashable, differences: Sequence[ArrayLike], worst: Sequence[ArrayLike] | None = None
@@ -320,17 +326,29 @@ class SequentialMonitor:
         """
         decisions, places = self._rounds(closed=closed)
         return {
-            name: path.course(decisions.get(name), places, tested=tested, finished=finished)
+            name: path.course(decisions.get(name), places[name], tested=tested, finished=finished)
             for name, path in self._paths.items()
         }
 
-    def _rounds(self, *, closed: bool) -> tuple[dict[Any, HolmDecision], list[int]]:
-        tests = {name: path.crossings() for name, path in self._paths.items()}
-        return holm_rounds(tests, self.plan.stopping.looks, closed=closed)
+    def _rounds(self, *, closed: bool) -> tuple[dict[Any, HolmDecision], dict[Any, list[int]]]:
+        """The decisions, and by comparison the places of the levels in force in its family."""
+        families = dict[int, dict[Any, Crossings]]()
+        for name, path in self._paths.items():
+            families.setdefault(self.plan.families.get(name, 0), {})[name] = path.crossings()
+        decided, places = dict[Any, HolmDecision](), dict[Any, list[int]]()
+        for tests in families.values():
+            found, at = holm_rounds(tests, self.plan.stopping.looks, self._releases, closed=closed)
+            decided |= found
+            places |= dict.fromkeys(tests, at)
+        return decided, places
 
 
 def holm_rounds(
-    tests: Mapping[Any, Crossings], looks: int, *, closed: bool = False
+    tests: Mapping[Any, Crossings],
+    looks: int,
+    releases: Mapping[Any, Hashable] = MappingProxyType({}),
+    *,
+    closed: bool = False,
 ) -> tuple[dict[Any, HolmDecision], list[int]]:
     """Decide all comparisons as far as their looks allow, by group-sequential Holm.
 
@@ -347,6 +365,8 @@ def holm_rounds(
     Args:
         tests: by comparison, all that are planned.
         looks: K.
+        releases: of comparisons that decide about a release together, its name: with the first of them that
+            finds damage all end, as not rejected unless certified at that look. They report together.
         closed: whether no further looks will be taken; those that lag behind then count as not rejected.
 
     Returns:
@@ -364,12 +384,15 @@ def holm_rounds(
         for name, place in found.items():
             decided[name] = HolmDecision(Verdict.DEGRADED, look, place)
         places.append(min(len(rejected), top))
+        blocked = {releases[name] for name in found if name in releases}
         for name in reached:
-            if name not in found and 0 < tests[name].certified <= look:
+            is_certified = 0 < tests[name].certified <= look
+            if name not in found and (is_certified or releases.get(name) in blocked):
                 if name in possible:
                     waiting.add(name)
                 else:
-                    decided[name] = HolmDecision(Verdict.CERTIFIED, look, places[-1])
+                    verdict = Verdict.CERTIFIED if is_certified else Verdict.INCONCLUSIVE
+                    decided[name] = HolmDecision(verdict, look, places[-1])
     for name, test in tests.items():
         if name not in decided and name not in possible and test.taken >= looks:
             decided[name] = HolmDecision(Verdict.INCONCLUSIVE, looks, places[-1])

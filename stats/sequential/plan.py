@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,15 @@ class PlannedTask:
         return items_at_look(look, looks, self.items)
 
 
+class Duty(NamedTuple):
+    """What is asked of one comparison among several that decide about a release together."""
+
+    alpha: float  # its own level, at most that of the plan
+    margin: float
+    min_items: int  # fewest items with both scores behind a certificate
+    release: Hashable  # equal for comparisons that all end as soon as one of them finds damage
+
+
 @dataclass(frozen=True, eq=False)
 class SequentialPlan:
     """What decides a sweep with early stopping, apart from the scores.
@@ -66,6 +75,10 @@ class SequentialPlan:
     balanced: bool = True  # whether damage of clusters of unequal size needs the sums over size^0.6, too
     # names of the tasks of those comparisons that do not have all of them
     tasks_of: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
+    duties: Mapping[Any, Duty] = field(default_factory=dict)  # of those comparisons that have one
+    min_items: int = 0  # fewest items with both scores behind a certificate
+    # number of the family of each comparison, 0 by default: each family has the level by itself
+    families: Mapping[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind, names in (("task", [task.task for task in self.tasks]), ("comparison", self.comparisons)):
@@ -84,16 +97,34 @@ class SequentialPlan:
         """
         if comparison not in self.comparisons:
             raise KeyError(comparison)
-        names = self.tasks_of.get(comparison)
-        return self if names is None else self._restricted[names]
+        return self._parts[self._own(comparison)]
+
+    def _own(self, comparison: Hashable) -> tuple[tuple[str, ...], int, tuple[float, float, int]]:
+        """The tasks of a comparison and its family; its level, margin and least number of items."""
+        names = self.tasks_of.get(comparison, tuple(task.task for task in self.tasks))
+        duty, family = self.duties.get(comparison), self.families.get(comparison, 0)
+        return names, family, (self.alpha, self.margin, self.min_items) if duty is None else duty[:3]
 
     @cached_property
-    def _restricted(self) -> "dict[tuple[str, ...], SequentialPlan]":
-        """Plans of comparisons that lack some tasks, by the tasks that they have."""
-        return {
-            names: replace(self, tasks=tuple(t for t in self.tasks if t.task in names), tasks_of={})
-            for names in set(self.tasks_of.values())
-        }
+    def _parts(self) -> "dict[Any, SequentialPlan]":
+        """The plans of all comparisons by what is their own; those with the same share one."""
+        parts, families = {}, dict[int, list[Hashable]]()
+        for comparison in self.comparisons:
+            families.setdefault(self.families.get(comparison, 0), []).append(comparison)
+        for own in {self._own(comparison) for comparison in self.comparisons}:
+            names, family, (alpha, margin, min_items) = own
+            parts[own] = replace(
+                self,
+                tasks=tuple(task for task in self.tasks if task.task in names),
+                comparisons=tuple(families[family]),
+                tasks_of={},
+                duties={},
+                families={},
+                alpha=alpha,
+                margin=margin,
+                min_items=min_items,
+            )
+        return parts
 
     @property
     def levels(self) -> Floats:

@@ -3,10 +3,12 @@
 import json
 import sys
 import sysconfig
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from ray.runtime_env import RuntimeEnv
 from standin.cluster import bare_environment
 from standin.engine import KIND, read_words
 from standin.files import write_small_sweep
@@ -18,6 +20,7 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.manifest import merge
 from orchestrator.sweep.models import versions_of
 from orchestrator.sweep.prepare import prepare
+from orchestrator.workers.replica_slots import runtime_environment
 
 MARKED = f"{version('transformers')}.post1"
 
@@ -110,6 +113,30 @@ def test_options_of_another_version_are_not_checked_here():
     """They are known where that version is."""
     options = {"kind": "vllm", "option_of_tomorrow": 1, "python": "/other/bin/python"}
     assert list(kind_of(EngineSpec("m", options=options)).problems()) == []
+
+
+def test_a_variant_may_have_a_container_image(tmp_path):
+    """It is part of what decides answers, and Ray is asked for it; a server's is only recorded."""
+    served = {"kind": "lm-eval:local-completions", "base_url": "http://127.0.0.1:9/v1/completions"}
+    variants = {"base": {}, "new": {"image": "vllm:2", "env": {"A": "1"}}}
+    path = write_small_sweep(tmp_path, engine={"kind": KIND}, variants=variants)
+    sweep = prepare(path, run_dir=str(tmp_path / "run"))
+    entries, new = sweep.manifest()["variants"], runtime_environment(sweep.variants["new"])
+    assert [entries[name]["engine"].get("image") for name in variants] == [None, "vllm:2"]
+    assert (new["image_uri"], new["env_vars"]["A"]) == ("vllm:2", "1")
+    assert RuntimeEnv(**new).image_uri() == "vllm:2"
+    assert runtime_environment(sweep.variants["base"]) == {}
+    at = replace(sweep.variants["new"], options={**sweep.variants["new"].options, **served})
+    assert "image_uri" not in runtime_environment(at)
+
+
+@pytest.mark.parametrize(("here", "other"), [(False, {}), (True, {"python": sys.executable})])
+def test_no_code_can_be_sent_into_an_image(tmp_path, here, other):
+    """So neither a Ray cluster elsewhere nor a variant with a Python can be in the same sweep."""
+    variants = {"base": {}, "new": {"image": "vllm:2"}, "other": other}
+    path = write_small_sweep(tmp_path, engine={"kind": KIND}, variants=variants)
+    with pytest.raises(UserError, match=r"variants\.new: image: "):
+        prepare(path, run_dir=str(tmp_path / "run"), here=here)
 
 
 @pytest.mark.ray

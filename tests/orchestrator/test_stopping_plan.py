@@ -8,6 +8,7 @@ from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, wri
 
 from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.formats.run_files import RunFiles
+from jobs.submit import dry_run
 from orchestrator.errors import UserError
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.sweep.plan import plan_sweep
@@ -107,7 +108,7 @@ def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
     """A comparison at 0.7 has the generating task alone."""
     plan(write=True, stopping={"looks": 4})
     found = RunMonitor(RunFiles.open(str(tmp_path / "run")))
-    at = {place: [task.task for task in found.plan.of(place).tasks] for place in found.places}
+    at = {place: [task.task for task in found.plan.of((*place, None)).tasks] for place in found.places}
     assert at == {("other", 0.0): ["asked", "chosen"], ("other", 0.7): ["asked"]}
 
 
@@ -123,7 +124,6 @@ def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
         ({"analysis": {"alpha": 0.01}}, "stopping.alpha"),
         ({"sampling": {"temperatures": [0.0, 0.7], "seeds": 3}}, "tasks.asked.reruns"),
         ({"sampling": {"temperatures": [0.0], "seeds": 2}}, "stopping.comparisons"),
-        ({"variants": {"base": {}, "other": {}, "third": {}}}, "stopping.comparisons"),
         ({"tasks": ["chosen"]}, "stopping.metrics"),
         ({"tasks": [{"task": "asked", "cluster": "passage", "limit": 30}, "chosen"]}, "tasks.asked.items"),
     ],
@@ -134,6 +134,45 @@ def test_what_decides_must_not_change(plan, changed, key):
     keys = {"stopping": {"looks": 4}, "variants": {"base": {}, "other": {}}, **changed}
     with pytest.raises(UserError, match=key):
         plan(**keys)
+
+
+def test_a_variant_may_join_with_a_level_of_its_own(plan):
+    """As the first of a family: what was planned before keeps its share, whether it is asked on or not."""
+    stopping = {"looks": 4}
+    first = plan(write=True, stopping=stopping).manifest["stopping"]
+    for number, names in ((1, ("third", "fourth")), (2, ("fifth",))):
+        made = plan(write=True, stopping=stopping, variants={name: {} for name in ("base", *names)})
+        entry = made.manifest["stopping"]
+        assert {name for name, of in entry["families"].items() if of == number} == {*names}
+        assert any("level of its own" in warning for warning in made.warnings)
+    assert [pair for pair in map(tuple, entry["comparisons"]) if pair[0] == "other"] == first["comparisons"]
+    again = plan(stopping=stopping, variants={"base": {}, "fifth": {}})
+    assert json.dumps(again.manifest["stopping"]) == json.dumps(entry)
+    assert not any("level of its own" in warning for warning in again.warnings)
+
+
+def test_the_policy_is_a_part_of_the_plan(plan, tmp_path):
+    """Its level and margin are those of the looks; which variants it judges may change between submits."""
+    rules = {"alpha": 0.01, "margin": 0.03, "tasks": {"*": "certified"}}
+    (tmp_path / "policy.yaml").write_text(json.dumps(rules | {"variants": ["other"]}))
+    stopping = {"looks": 4, "until": "decided", "policy": "policy.yaml"}
+    entry = plan(write=True, stopping=stopping).manifest["stopping"]
+    assert (entry["policy"], entry["alpha"], entry["margin"]) == (rules, 0.01, 0.03)
+    assert json.dumps(plan().manifest["stopping"]) == json.dumps(entry)
+    for changed in (None, rules | {"margin": 0.02}):
+        with pytest.raises(UserError, match=r"stopping\.(policy|margin)"):
+            plan(stopping={**stopping, "policy": changed})
+
+
+def test_a_dry_run_shares_the_level_among_the_cases_of_the_policy(plan):
+    """Both tasks and all together at temperature 0, one task alone at 0.7; at the policy's own level."""
+    rules = {"alpha": 0.01, "margin": 0.03, "tasks": {"*": "certified"}}
+    made = plan(stopping={"looks": 4, "until": "decided", "policy": rules})
+    designs = dry_run.detectable_designs(made, lambda *_: (0.1, None))
+    table = dry_run.detection_table(made, designs, "if so", dry_run.expected_shares(made, designs))
+    assert {design.alpha for tasks, _ in designs.values() for design in tasks.values()} == {0.01 / 4}
+    assert "until decided: the 4 cases" in table.caption
+    assert "at level 0.01" in table.title
 
 
 def test_it_goes_on_stopping_if_that_is_asked_for_no_more(plan):

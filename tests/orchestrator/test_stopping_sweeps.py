@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import identities, planned
 from standin.server import StandInServer, completion
@@ -146,3 +147,29 @@ def test_a_bit_in_every_block_is_no_second_draw_in_silence(stopped, submit, swee
         status, out, err = command.run("analyze", run, *options, cwd=sweep.parent)
         assert (status, "generated again" in " ".join((out + err).split())) == (expected, True), out + err
     assert "DEGRADED" not in out
+
+
+@pytest.mark.slow
+def test_a_weekly_gate_blocks_one_version_and_passes_the_next(sweep, servers, command, monkeypatch, tmp_path):
+    """Each is asked until its policy is decided, at a level of its own; the baseline answers once."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    run, policy = tmp_path / "gate", {"margin": 0.1, "tasks": {"asked": "certified"}}
+    asked_before, statuses = len(servers["good"].bodies), []
+    for name, url in (("bad", servers["bad"].url), ("next", servers["good"].url)):
+        content = yaml.safe_load(sweep.read_text())
+        content["variants"] = {key: one for key, one in content["variants"].items() if key != "bad"}
+        content["variants"][name] = {"engine": {"base_url": url}}
+        content["stopping"] = {"looks": 4}
+        path, rules = sweep.parent / f"{name}.yaml", tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps(content))
+        rules.write_text(json.dumps(policy | {"variants": [name]}))
+        status, out, err = command.run(
+            "submit", path, "--until-decided", "--policy", rules, "--run-dir", run, cwd=tmp_path
+        )
+        assert (status, "level of its own" in " ".join(out.split())) == (0, name == "next"), out + err
+        statuses.append(command.run("analyze", run, "--policy", rules, "--strict", cwd=tmp_path)[0])
+    assert statuses == [1, 0]
+    looks = json.loads((run / "looks.json").read_text())["comparisons"]
+    assert all(entry["stopped"] for entry in looks)
+    used = sum(entry["share_used"] for entry in looks if entry["variant"] == "next")
+    assert len(servers["good"].bodies) - asked_before < (1 + used + 0.3) * ITEMS * SEEDS

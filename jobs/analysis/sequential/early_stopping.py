@@ -92,11 +92,13 @@ class EarlyStopping(StoppingPolicy):
     def _note_looks(self) -> None:
         """Which comparisons are decided and where each stands, in memory and on record."""
         courses = self._monitor.courses(tested=False)
-        self._decided = {place for place, course in courses.items() if course.verdict is not None}
+        used = self._monitor.looks_used(courses)
+        self._decided = {place for place, (_, ended) in used.items() if ended}
         self._note_stops()
         self._last_looks: dict[str, tuple[Standing, ...]] = {}
-        for (variant, temperature), course in courses.items():
-            if course.looks:
+        for variant, temperature in self._monitor.places:
+            course = courses.get((variant, temperature, None))
+            if course is not None and course.looks:
                 last = course.looks[-1]
                 standing = Standing(
                     temperature=temperature,
@@ -128,7 +130,7 @@ class EarlyStopping(StoppingPolicy):
         ledger, digests = self._ledger, self._monitor.digests
         known, lost = records.read_record(self._run), ledger.contradicted(digests)
         unknown = (key for key in records.keys_of(known or {}) if key not in ledger.looks)
-        lost += [key for key in unknown if key[2] > len(digests.get(key[:2], ()))]
+        lost += [key for key in unknown if key[3] > len(digests.get(key[:2], ()))]
         is_lost = known is None or (not ledger and bool(self._run.manifest.get("ledger")))
         is_late = is_lost and self._monitor.has_answers()
         if not ledger or (is_late and not ledger.begins_late):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from jobs.analysis.sequential.run_monitor import Key as Compared
 from jobs.analysis.sequential.run_monitor import Place
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles
@@ -21,7 +22,7 @@ from orchestrator.rundir.schema import LARGEST_NUMBER
 from orchestrator.rundir.store import LEDGER, LOOKS, RunStore
 from stats.sequential.monitor import Course
 
-Key = tuple[str, float, int]  # variant, temperature and number of a look
+Key = tuple[str, float, str | None, int]  # variant, temperature, task if a policy judges it, and look
 # Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached
 Facts = Mapping[str, str | None]
 
@@ -29,24 +30,29 @@ FORMAT = 1  # of looks.json
 CLOSE = 1e-6  # relative difference up to which numbers are the same: machines add up in different orders
 
 
-def looks_of(courses: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
+def looks_of(courses: Mapping[Compared, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
     """The looks of comparisons until their decisions, with digests of the scores that each has used."""
     return {
-        (*place, look.look): {
-            "scores": digests[place][look.look - 1],
+        (*key, look.look): {
+            "scores": digests[key[:2]][look.look - 1],
             "verdict": course.verdict.value if course.verdict and look is course.looks[-1] else None,
         }
-        for place, course in courses.items()
+        for key, course in courses.items()
         for look in course.looks
     }
 
 
-def looks_text(courses: Mapping[Place, Course]) -> str:
+def _task_entry(task: str | None) -> dict[str, str]:
+    return {} if task is None else {"task": task}
+
+
+def looks_text(courses: Mapping[Compared, Course]) -> str:
     """looks.json; what is infinite or unknown is null."""
     comparisons = [
         {
             "variant": variant,
             "temperature": temperature,
+            **_task_entry(task),
             "verdict": course.verdict.value if course.verdict else None,
             "stopped": course.stopped,
             "share_used": course.share_used,
@@ -55,14 +61,14 @@ def looks_text(courses: Mapping[Place, Course]) -> str:
                 for look in course.looks
             ],
         }
-        for (variant, temperature), course in courses.items()
+        for (variant, temperature, task), course in courses.items()
     ]
     return json.dumps({"format": FORMAT, "comparisons": comparisons}, indent=1, ensure_ascii=False) + "\n"
 
 
 def labels(keys: Iterable[Key]) -> str:
     """Looks for a sentence."""
-    return some([f"look {look} of {variant} at temperature {t:g}" for variant, t, look in keys])
+    return some(list(dict.fromkeys(f"look {look} of {v} at temperature {t:g}" for v, t, _, look in keys)))
 
 
 class Ledger:
@@ -100,7 +106,7 @@ class Ledger:
             key
             for key, facts in self.looks.items()
             if facts["scores"] is not None
-            and facts["scores"] not in digests.get(key[:2], ())[key[2] - 1 : key[2]]
+            and facts["scores"] not in digests.get(key[:2], ())[key[3] - 1 : key[3]]
         ]
 
     def add(self, looks: Mapping[Key, Facts]) -> None:
@@ -110,7 +116,10 @@ class Ledger:
             OSError: the storage fails; the next call tries again.
         """
         new = [(*key, facts) for key, facts in looks.items() if self.looks.get(key) != facts]
-        self.write({"variant": v, "temperature": t, "look": look, **facts} for v, t, look, facts in new)
+        self.write(
+            {"variant": v, "temperature": t, **_task_entry(task), "look": look, **facts}
+            for v, t, task, look, facts in new
+        )
 
     def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Add lines, the first of which tells a ledger without looks yet from one that was lost."""
@@ -127,7 +136,8 @@ class Ledger:
         if "begins_late" in entry:
             self.begins_late |= bool(entry["begins_late"])
             return
-        key = str(entry["variant"]), float(entry["temperature"]), int(entry["look"])
+        task = str(entry["task"]) if "task" in entry else None
+        key = str(entry["variant"]), float(entry["temperature"]), task, int(entry["look"])
         facts = {"scores": entry["scores"], "verdict": entry["verdict"]}
         if facts["scores"] != self.looks.get(key, facts)["scores"]:
             self.redrawn[key] = None
@@ -135,7 +145,7 @@ class Ledger:
 
 
 def note_looks(
-    run: RunFiles, digests: Mapping[Place, Sequence[str]], courses: Mapping[Place, Course]
+    run: RunFiles, digests: Mapping[Place, Sequence[str]], courses: Mapping[Compared, Course]
 ) -> list[Notice]:
     """What is wrong with the record of a run; nothing where it agrees with the looks of its samples."""
     ledger, recorded, notices = Ledger(run.store), read_record(run), []
@@ -160,8 +170,8 @@ def note_looks(
     expected = _by_place(looks_text(courses))
     places = [place for place, entry in expected.items() if not _same(recorded.get(place), entry)]
     places += [place for place in recorded if place not in expected]
-    places = list(dict.fromkeys([*places, *(key[:2] for key in ledger.contradicted(digests))]))
-    differing = some([f"{variant} at temperature {t:g}" for variant, t in places])
+    places = list(dict.fromkeys([*places, *(key[:3] for key in ledger.contradicted(digests))]))
+    differing = some(list(dict.fromkeys(f"{variant} at temperature {t:g}" for variant, t, _ in places)))
     if places and all(_is_behind(recorded.get(place), expected.get(place)) for place in places):
         said = (
             f"{LOOKS} ends before the looks that the samples give ({differing}): the sweep was interrupted, "
@@ -177,14 +187,14 @@ def note_looks(
     return notices
 
 
-def keys_of(recorded: Mapping[Place, Any]) -> list[Key]:
+def keys_of(recorded: Mapping[Any, Any]) -> list[Key]:
     """The looks of those comparisons."""
     looks = {place: entry.get("looks") for place, entry in recorded.items()}
     counts = {place: len(listed) for place, listed in looks.items() if isinstance(listed, list)}
     return [(*place, look) for place, count in counts.items() for look in range(1, count + 1)]
 
 
-def read_record(run: RunFiles) -> dict[Place, Any] | None:
+def read_record(run: RunFiles) -> dict[Any, Any] | None:
     """The comparisons in looks.json; None if it is missing or unreadable."""
     try:
         return _by_place(run.store.read_looks())
@@ -192,9 +202,9 @@ def read_record(run: RunFiles) -> dict[Place, Any] | None:
         return None
 
 
-def _by_place(text: str | bytes) -> dict[Place, Any]:
+def _by_place(text: str | bytes) -> dict[Any, Any]:
     entries = json.loads(text)["comparisons"]
-    return {(str(entry["variant"]), float(entry["temperature"])): entry for entry in entries}
+    return {(str(e["variant"]), float(e["temperature"]), e.get("task")): e for e in entries}
 
 
 def _is_behind(recorded: Any, computed: Any) -> bool:

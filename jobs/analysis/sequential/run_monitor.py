@@ -6,13 +6,14 @@ that both models have, so that both means are over equally many; in the worst ca
 tested in, every missing rerun is a loss.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 
+from jobs.analysis.policy import Demand, Mistake, Policy, PolicyError, demands_of, load_policy
 from jobs.formats.metrics import certain_range
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles, scan
@@ -25,11 +26,15 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED, SCORES, ReportedScores
 from stats.arrays import EvidenceError, Floats, Ints
+from stats.results import Settings
 from stats.sequential.boundaries import Stopping, parse_spending
 from stats.sequential.monitor import Course, SequentialMonitor
-from stats.sequential.plan import PlannedTask, SequentialPlan, asking_order
+from stats.sequential.plan import Duty, PlannedTask, SequentialPlan, asking_order
+from stats.verdict import Verdict
 
-Place = tuple[str, float]  # variant and temperature of a comparison
+Place = tuple[str, float]  # variant and temperature
+Key = tuple[str, float, str | None]
+"""A comparison: its place, and the task about which a policy demands something, None for all together."""
 
 
 class AnswerGrid:
@@ -70,12 +75,13 @@ class RunMonitor:
     Attributes:
         tasks: in the order of the plan, without answers, items in the order in which they are asked.
         seeds: those of the reruns, by task and temperature, ascending, `NO_SEED` for answers without one.
-        places: variant and temperature of every comparison.
+        places: variant and temperature of all that is asked for beside the baseline.
+        keys: by place, the comparisons that decide it: its own, and one of each task that a policy judges.
         finished: whether the run asked for the samples that its decisions had left out, too.
-        digests: of the scores that the looks of each comparison have used, one per look.
+        digests: of the scores that the looks of each place have used, one per look.
 
     Raises:
-        UserError: the run does not stop early, or its items or its plan are damaged.
+        UserError: the run does not stop early, or its items, its plan or its policy are damaged.
     """
 
     def __init__(self, run: RunFiles) -> None:
@@ -89,8 +95,7 @@ class RunMonitor:
         self._run = run
         self.baseline = run.manifest.get("baseline") or run.baseline or ""
         self.finished = bool(entry.get("finished"))
-        self.places = tuple(dict.fromkeys((variant, float(t)) for variant, t in entry["comparisons"]))
-        tables = _empty_tables(run, entry)
+        tables = _empty_tables(run)
         tasks, planned, self.seeds = [], [], dict[str, Mapping[float, Ints]]()
         within = {"cluster_names"} | ({"documents"} if entry.get("documents") else set())
         for table, labels in zip(tables, sign_blocks(tables, within), strict=True):
@@ -106,18 +111,24 @@ class RunMonitor:
                 own.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
             self.seeds[name] = {t: np.array(sorted(seeds), dtype=np.int64) for t, seeds in own.items()}
         self.tasks = tuple(tasks)
-        has = {place: [table.info.name for table in self.tasks_at(place[1])] for place in self.places}
+        self.keys, tasks_of, duties = comparisons_of(run, [table.info for table in self.tasks])
+        self.places = tuple(self.keys)
+        families = entry.get("families", {})
         try:
             self.plan = SequentialPlan(
                 tuple(planned),
-                self.places,
-                # at some temperatures not all tasks have answers (log-likelihoods have one)
-                tasks_of={place: tuple(own) for place, own in has.items() if len(own) < len(tasks)},
+                tuple(tasks_of),
+                tasks_of={key: own for key, own in tasks_of.items() if len(own) < len(tasks)},
+                duties=duties,
+                families={key: later for key in tasks_of if (later := families.get(key[0]))},
                 stopping=stopping_of(entry),
                 alpha=entry["alpha"],
                 margin=entry["margin"],
                 balanced="certificate" in entry,  # as runs of older versions were not stopped
             )
+            at = {t: tuple(own for own in planned if t in self.seeds[own.task]) for _, t in self.places}
+            whole = replace(self.plan, tasks_of={}, duties={}, families={})
+            self._at = {t: replace(whole, tasks=own) for t, own in at.items()}
         except ValueError as error:
             raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
         self.digests: dict[Place, list[str]] = {place: [] for place in self.places}
@@ -134,12 +145,13 @@ class RunMonitor:
         """The tasks that have answers at a temperature."""
         return [table for table in self.tasks if temperature in self.seeds[table.info.name]]
 
-    def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
-        """The items that count after some looks of a comparison, by task; sorted numbers."""
-        counted = [items for items, _ in self.plan.of(place).layout[:looks]]
+    def items_of(self, key: Key, looks: int, *, watched: bool = False) -> dict[str, Ints]:
+        """The items that count after some looks, by task of a comparison, or of its place; sorted numbers."""
+        plan = self._at[key[1]] if watched else self.plan.of(key)
+        counted, names = [items for items, _ in plan.layout[:looks]], {task.task for task in plan.tasks}
         positions = np.concatenate([np.zeros(0, dtype=np.int64), *counted])
         items, start = {}, 0
-        for table in self.tasks_at(place[1]):
+        for table in (table for table in self.tasks if table.info.name in names):
             here = positions[(positions >= start) & (positions < start + table.items.size)] - start
             items[table.info.name] = np.sort(table.items[here].astype(np.int64))
             start += table.items.size
@@ -168,8 +180,7 @@ class RunMonitor:
                 answers.enter(*(scores[here][name] for name in ("item", "seed", "score")))
                 tasks = self.tasks_at(temperature)
                 complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
-                place = next(place for place in self.places if place[1] == temperature)
-                self._looks[model, temperature] = self.plan.of(place).looks_in(complete)
+                self._looks[model, temperature] = self._at[temperature].looks_in(complete)
 
     def looks_of(self, model: str, temperature: float) -> int:
         """How many looks the answers of one model at a temperature would allow."""
@@ -187,21 +198,23 @@ class RunMonitor:
             possible = min(self.looks_of(model, place[1]) for model in models)
             if possible <= len(digests):
                 continue
-            plan, paired, worst = self.plan.of(place), [], []
+            plan, found = self._at[place[1]], {}
             for table, planned in zip(self.tasks_at(place[1]), plan.tasks, strict=True):
                 seen = planned.seen_at(possible, plan.stopping.looks)
                 grids = [self._answers[model, table.info.name, place[1]] for model in models]
-                mean, at_worst = _differences(grids[0].scores[:seen], grids[1].scores[:seen], table.info)
-                paired.append(mean)
-                worst.append(at_worst)
-            for look in range(len(digests) + 1, self._monitor.observe(place, paired, worst) + 1):
+                pair = _differences(grids[0].scores[:seen], grids[1].scores[:seen], table.info)
+                found[planned.task] = pair
+            for key in self.keys[place]:
+                own = [found[task.task] for task in self.plan.of(key).tasks]
+                self._monitor.observe(key, [mean for mean, _ in own], [worst for _, worst in own])
+            for look in range(len(digests) + 1, possible + 1):
                 digests.append(self._digest(place, look, after=digests[-1] if digests else ""))
                 advanced = True
         return advanced
 
     def _digest(self, place: Place, look: int, after: str) -> str:
         """Digest of the scores that are new at a look, in the order of asking, and of the digest before."""
-        plan, digest = self.plan.of(place), blake2b(after.encode(), digest_size=16)
+        plan, digest = self._at[place[1]], blake2b(after.encode(), digest_size=16)
         for task in plan.tasks:
             first, end = (task.seen_at(number, plan.stopping.looks) for number in (look - 1, look))
             for model in (self.baseline, place[0]):
@@ -209,13 +222,77 @@ class RunMonitor:
                 digest.update(np.where(np.isnan(scores), np.nan, scores).tobytes())  # one NaN for all
         return digest.hexdigest()
 
+    def watched(self, place: Place) -> list[str]:
+        """The tasks at a place about which no comparison decides."""
+        judged = {task.task for key in self.keys[place] for task in self.plan.of(key).tasks}
+        return [task.task for task in self._at[place[1]].tasks if task.task not in judged]
+
+    def share(self, temperature: float, looks: int) -> float:
+        """Share of the planned items that have come in at a look."""
+        return self._at[temperature].share(looks)
+
     def has_answers(self) -> bool:
         """Whether any answer of the plan is known."""
         return any(answers.known.any() for answers in self._answers.values())
 
-    def courses(self, *, tested: bool = True) -> dict[Place, Course]:
+    def courses(self, *, tested: bool = True) -> dict[Key, Course]:
         """Looks and verdicts of every comparison, with p-values and intervals if they are asked for."""
         return self._monitor.courses(tested=tested, finished=self.finished)
+
+    def looks_used(self, courses: Mapping[Key, Course]) -> dict[Place, tuple[int, bool]]:
+        """How many looks at a place its comparisons have used, and whether these have decided it."""
+        used = {}
+        for place, keys in self.keys.items():
+            own = [courses[key] for key in keys]
+            verdicts = {course.verdict for course in own}
+            ended = Verdict.DEGRADED in verdicts or (bool(own) and None not in verdicts)
+            used[place] = max((len(course.looks) for course in own), default=len(self.digests[place])), ended
+        return used
+
+
+def comparisons_of(
+    run: RunFiles, tasks: Sequence[TaskInfo]
+) -> tuple[dict[Place, list[Key]], dict[Key, tuple[str, ...]], dict[Key, Duty]]:
+    """By place the comparisons that decide it; by comparison its tasks, and what a policy demands of it.
+
+    Raises:
+        PolicyError: the policy does not fit the tasks, or demands what no look can show.
+    """
+    entry, demands, mistakes = run.manifest["stopping"], list[Demand](), list[Mistake]()
+    policy = load_policy(entry["policy"]) if "policy" in entry else None
+    if policy is not None:
+        demands, mistakes = demands_of(policy, Settings(entry["alpha"], entry["margin"]), tasks)
+        said = _beyond_looks(policy, demands, tasks)
+        mistakes += [("stops-early", f"{text}: a run that stops early cannot have that") for text in said]
+    if mistakes:
+        raise PolicyError("The policy", mistakes)
+    keys, tasks_of, duties = dict[Place, list[Key]](), dict[Key, tuple[str, ...]](), dict[Key, Duty]()
+    # at some temperatures not all tasks have answers (log-likelihoods have one)
+    at = {info.name: {t or 0.0 for t, _ in run.tasks[info.name]["reruns"]} for info in tasks}
+    for place in dict.fromkeys((variant, float(t)) for variant, t in entry["comparisons"]):
+        names = [info.name for info in tasks if place[1] in at[info.name]]
+        if policy is None:
+            keys[place], tasks_of[*place, None] = [(*place, None)], tuple(names)
+            continue
+        asked = [demand for demand in policy.asked(demands, names) if demand.blocks]
+        keys[place] = [(*place, None if len(asked) == 1 else demand.task) for demand in asked]
+        judged = tuple(demand.task for demand in asked if demand.task is not None)
+        for key, demand in zip(keys[place], asked, strict=True):
+            tasks_of[key] = judged if demand.task is None else (demand.task,)
+            duties[key] = Duty(demand.settings.alpha, demand.settings.margin, demand.min_items, place)
+    return keys, tasks_of, duties
+
+
+def _beyond_looks(policy: Policy, demands: Sequence[Demand], tasks: Sequence[TaskInfo]) -> Iterator[str]:
+    """What no look at scores can show."""
+    if policy.measurements:
+        yield "measurements are tested on all planned answers"
+    if policy.overall.require == "watched":
+        yield "overall is only watched"
+    for info, demand in zip(tasks, demands, strict=False):
+        is_part = policy.overall.require == "certified" and demand.blocks
+        if (is_part or demand.require == "certified") and not info.bounds:
+            yield f"{info.metric} of {info.name} has no known direction and range, and must be certified"
 
 
 def stopping_of(entry: StoppingEntry) -> Stopping:
@@ -258,10 +335,11 @@ def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
         if "stopping" not in run.manifest:
             continue
         monitor = follow(run)
+        used = monitor.looks_used(monitor.courses(tested=False))
         stopped = [
-            f"{variant} at temperature {temperature:g} ({100 * course.share_used:.0f} %)"
-            for (variant, temperature), course in monitor.courses(tested=False).items()
-            if course.stopped
+            f"{variant} at temperature {temperature:g} ({100 * monitor.share(temperature, looks):.0f} %)"
+            for (variant, temperature), (looks, ended) in used.items()
+            if ended and looks < monitor.plan.stopping.looks
         ]
         if stopped and not monitor.finished:
             notes.append(
@@ -272,25 +350,30 @@ def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
     return notes
 
 
-def _empty_tables(run: RunFiles, entry: StoppingEntry) -> list[TaskTable]:
-    """The tasks without any answers: what decides must not depend on answers, their ranges included.
+def settled_tasks(run: RunFiles) -> list[TaskInfo]:
+    """The tasks, without any answers: what decides must not depend on answers, their ranges included.
 
     Where a range is not certain without answers, or the direction unknown, there is none: damage is found all
     the same, but nothing is certified.
     """
-    tables = []
-    for task in (RunTask(name, [run], []) for name in entry["metrics"]):
-        items, info = task.items(None), task_info(task, dict(entry["metrics"]), [])
-        if info is not None:
-            own, names = TaskTable(info, items.ids, items.clusters, {}), items.cluster_names
-            tables.append(replace(own, documents=items.documents, cluster_names=names))
+    metrics, none = dict(run.manifest["stopping"]["metrics"]), np.zeros(0, dtype=np.int64)
+    tasks = [task_info(RunTask(name, [run], []), metrics, []) for name in metrics]
+    tables = tuple(TaskTable(info, none, None, {}) for info in tasks if info is not None)
     settled = []
-    for table in scaled(ScoreSet((), tuple(tables)), ScaleOptions()).tasks:
+    for table in scaled(ScoreSet((), tables), ScaleOptions()).tasks:
         info = table.info
         bounds = info.bounds if info.stated.bounds else certain_range(info.metric)
-        bounds = bounds if info.is_direction_known else None
-        settled.append(replace(table, info=replace(info, bounds=bounds)))
+        settled.append(replace(info, bounds=bounds if info.is_direction_known else None))
     return settled
+
+
+def _empty_tables(run: RunFiles) -> list[TaskTable]:
+    tables = []
+    for info in settled_tasks(run):
+        items = RunTask(info.name, [run], []).items(None)
+        own, names = TaskTable(info, items.ids, items.clusters, {}), items.cluster_names
+        tables.append(replace(own, documents=items.documents, cluster_names=names))
+    return tables
 
 
 def _differences(baseline: Floats, variant: Floats, task: TaskInfo) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ describes a comparison counts the items of its deciding look alone, as a pure fu
 scores; if the rest was asked for later, all items.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +24,7 @@ from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 from stats.comparison import conclude_course
-from stats.results import Settings
-from stats.sequential.monitor import Course
+from stats.results import Comparison, Settings
 from stats.sequential.plan import SequentialPlan
 
 
@@ -43,12 +42,15 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
     if request.strict and noted:
         raise UserError(f"{noted[0].text} --strict refuses that.")
     said, results, pairings = list[Notice](), list[compare.VariantResult](), list[Pairing]()
-    late, is_open = 0, False
-    for place, course in courses.items():
-        if place[0] not in scores.models or request.temperature not in {None, place[1]}:
+    duties = dict[compare.Judged, tuple[Pairing, Comparison | None]]()
+    late, is_open, used = 0, False, monitor.looks_used(courses)
+    models = {*scores.models} & {*((request.policy and request.policy.variants) or scores.models)}
+    for key, course in courses.items():
+        if key[0] not in models or request.temperature not in {None, key[1]}:
             continue
-        pairing, owed = _count(scores, baseline, place, monitor, course)
-        pairings.append(pairing)
+        place, own = key[:2], monitor.plan.of(key)
+        judged = scores if request.policy is None else _on(scores, {task.task for task in own.tasks})
+        pairing, owed = _count(judged, baseline, place, monitor.items_of(key, len(course.looks)), monitor)
         late += owed
         is_open |= course.verdict is None or bool(owed) or not pairing.pairs
         if course.verdict is None or owed:
@@ -57,14 +59,24 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
                 pending = f"no verdict yet after {len(course.looks)} of {looks} looks"
             text = f"{pairing.label}: {pending}; the run is incomplete."
             said.append(Notice(NoticeCode.OWED_ANSWERS, text))
-        said += pairing.warnings
+        concluded, is_whole = None, monitor.finished and not owed
         if pairing.pairs:
-            own, is_whole = monitor.plan.of(place), monitor.finished and not owed
             concluded = conclude_course(pairing.scores, pairing.absent, course, own, finished=is_whole)
+        duties[key] = pairing, concluded
+        if key[2] is not None:
+            continue
+        pairings.append(pairing)
+        said += pairing.warnings
+        if concluded is not None:
             result = compare.VariantResult(
                 **vars(pairing), comparison=concluded, course=course, looks_planned=looks
             )
             results.append(result)
+            items = monitor.items_of(key, used[place][0], watched=True)
+            for name in monitor.watched(place):
+                pairing, _ = _count(_on(scores, {name}), baseline, place, items, monitor)
+                untested = pairing.pairs and conclude_course(pairing.scores, [], course, own).tasks[0]
+                duties[*place, name] = pairing, untested or None
     compare.usable_pairings(scores, baseline, pairings, request)
     missing = compare.missing_temperatures(scores, baseline, request.temperature)
     is_whole = monitor.finished and not late
@@ -73,20 +85,25 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
         settings,
         once((*scores.warnings, *noted, *missing, *said)),
         tuple(results),
-        scores if is_whole else _counting(scores, baseline, monitor, courses),
+        scores if is_whole else _counting(scores, baseline, monitor, used),
         incomplete=is_open,
         gaps=compare.has_gaps(scores, pairings, missing),
         plan=monitor.plan,
+        duties=duties,
         finished=monitor.finished,
     )
 
 
-def _count(
-    scores: ScoreSet, baseline: str, place: Place, monitor: RunMonitor, course: Course
-) -> tuple[Pairing, int]:
-    """The pairs that count: all in a run that was finished, else those of the last look taken.
+def _on(scores: ScoreSet, tasks: Collection[str]) -> ScoreSet:
+    return replace(scores, tasks=tuple(table for table in scores.tasks if table.info.name in tasks))
 
-    Before the first look these are the items that both models have answered.
+
+def _count(
+    scores: ScoreSet, baseline: str, place: Place, items: Mapping[str, Ints], monitor: RunMonitor
+) -> tuple[Pairing, int]:
+    """The pairs that count: all in a run that was finished, else those of some items, by task.
+
+    Where there are none, before the first look, these are the items that both models have answered.
 
     Returns:
         The pairs, and how many samples that were asked for after the decision are not there.
@@ -97,12 +114,12 @@ def _count(
         if not whole.owed:
             return _unless_silent(whole), 0
         owed = whole.owed
-    items, tables = monitor.items_of(place, len(course.looks)), []
+    tables, is_begun = [], any(own.size for own in items.values())
     for table in scores.tasks:
         name, models = table.info.name, {baseline, variant}
         own = {key: c for key, c in table.columns.items() if key[1] == temperature and key[0] in models}
         counts = [column.answered for column in own.values()]
-        if course.looks:
+        if is_begun:
             counts = [np.isin(table.items, items[name])] if name in items else []
         if counts:
             kept = np.flatnonzero(np.logical_and.reduce(counts))
@@ -124,12 +141,12 @@ def _unless_silent(pairing: Pairing) -> Pairing:
 
 
 def _counting(
-    scores: ScoreSet, baseline: str, monitor: RunMonitor, courses: Mapping[Place, Course]
+    scores: ScoreSet, baseline: str, monitor: RunMonitor, used: Mapping[Place, tuple[int, bool]]
 ) -> ScoreSet:
     """The scores that count: of a variant those of its looks, of the baseline those of the longest course."""
     items: dict[tuple[str, Temperature], Mapping[str, Ints]] = {}
-    for place in sorted(courses, key=lambda place: len(courses[place].looks)):
-        own = monitor.items_of(place, len(courses[place].looks))
+    for place in sorted(used, key=lambda place: used[place]):
+        own = monitor.items_of((*place, None), used[place][0], watched=True)
         items[place] = items[baseline, place[1]] = own
     tables = []
     for table in scores.tasks:
@@ -170,7 +187,7 @@ def _plan_settings(scores: ScoreSet, request: AnalyzeRequest) -> Settings:
             f"{', '.join(planned)}: leave these options out."
         )
     entry = run.manifest["stopping"]
-    several = len(entry["comparisons"]) > 1
+    several = len(entry["comparisons"]) > 1 or "policy" in entry
     certificate = entry.get("certificate", Settings.certificate)
     return Settings(
         entry["alpha"], entry["margin"], adjust="holm" if several else "none", certificate=certificate
