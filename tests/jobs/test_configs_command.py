@@ -14,7 +14,7 @@ from orchestrator.sweep.fit_to_machine import same_as_baseline
 
 NAMES = [path.stem for path in shipped()]
 PAPER = {"llama3", "llama33-70b", "mistral-small31", "mmlu-temperature", "mmlu-true-models"}
-OURS = {"quickstart", "cpu-temperature", "provider"}
+OURS = {"quickstart", "cpu-temperature", "provider", "two-versions"}
 
 
 @pytest.fixture(scope="module")
