@@ -147,7 +147,7 @@ class ScoreSet:
         found = blake2b(digest_size=16)
         for table in sorted(self.tasks, key=lambda table: table.info.name):
             found.update(repr((table.info.name, table.info.metric, table.items.tolist())).encode())
-            for (model, t), column in sorted(table.columns.items(), key=repr):
+            for (model, t), column in sorted(table.columns.items(), key=lambda item: repr(item[0])):
                 found.update(repr((model, t)).encode())
                 for values in (column.scores, column.answers, column.failed):
                     floats = np.array(np.nan if values is None else values, dtype=np.float64)

@@ -17,10 +17,9 @@ from operator import mul
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.optimize import brentq
 from scipy.special import expit
 
-from stats.arrays import Complexes, Floats, Ints
+from stats.arrays import SMALLEST_P, Complexes, Floats, Ints
 from stats.distributions.lattice import to_lattice
 from stats.distributions.splits import Component, RunSplits
 
@@ -32,6 +31,7 @@ MAX_TABLE_WORK = 1e9  # multiplications beyond which a distribution is not tabul
 FEW_SIGNS_WORK = 2e8  # the same for a table that serves a single tail
 TABLE_FLOOR = 1e-290  # probabilities below this are left out of a table at either end
 EMPTY = 30.0  # minus the logarithm of what a frequency contributes at most, to be left out
+TILTED = 1e-6  # standard deviations from a value within which the tilted mean is at it
 FEW_ATOMS = 4  # atoms of a summand up to which they are transformed one by one
 CHUNK = 1 << 20  # frequencies × sizes that are multiplied at once
 
@@ -137,7 +137,7 @@ class LatticeSum:
     def log_tail(self, value: int) -> float:
         """Natural logarithm of P(S ≥ value), relative error of P below 1e-9 on the smaller side."""
         ups = -((self.least - value) // self.unit)
-        if ups > self._mean(0.0):
+        if ups > self._moments(0.0)[0]:
             return self._log_upper(ups)
         mirrored = self  # the distribution of −S
         if self._parts:
@@ -179,7 +179,7 @@ class LatticeSum:
             for part, variance in zip(self._parts, variances.tolist(), strict=True)
         ]
         widths += np.minimum(self.counts, roots / 2).tolist()
-        length = min(float(self.span), 38.0 * float(np.sqrt(self._variance(0.0)))) + 1.0
+        length = min(float(self.span), 38.0 * float(np.sqrt(self._moments(0.0)[1]))) + 1.0
         return length * float(sum(widths)) + float(sum(width * width for width in widths))
 
     @cached_property
@@ -189,7 +189,7 @@ class LatticeSum:
     @cached_property
     def _period(self) -> int:
         """Frequencies of a transform that holds the distribution, untilted."""
-        return int(min(2 * spread(self._variance(0.0), self._largest), self.span))
+        return int(min(2 * spread(self._moments(0.0)[1], self._largest), self.span))
 
     @cached_property
     def _tabulated(self) -> tuple[int, Floats] | None:
@@ -211,31 +211,47 @@ class LatticeSum:
             place = max(ups - first, 0)
             if place < tails.size and tails[place] > 1e9 * TABLE_FLOOR:
                 return min(0.0, float(np.log(tails[place])))
-        high = 1.0 / self._largest
-        while self._mean(high) < ups:
-            high *= 2.0
-        tilt = float(brentq(lambda tilt: self._mean(tilt) - ups, 0.0, high, xtol=1e-14, rtol=1e-12))
+        tilt, variance = self._tilt(ups)
         log_moment = float(self.counts @ (np.logaddexp(0.0, tilt * self._steps) - np.log(2.0)))
+        chances = None
         if self._parts:
-            log_moment += float(self._part_counts @ self._atoms.at(tilt)[1])
-        return min(0.0, log_moment - tilt * ups + float(np.log(self._total_above(ups, tilt))))
+            chances, moments = self._atoms.at(tilt)
+            log_moment += float(self._part_counts @ moments)
+        total = self._total_above(ups, tilt, variance, chances)
+        return min(0.0, log_moment - tilt * ups + float(np.log(total)))
 
-    def _mean(self, tilt: float) -> float:
-        mean = float((self._steps * self.counts) @ expit(tilt * self._steps))
-        if self._parts:
-            mean += float(self._part_counts @ self._atoms.means(self._atoms.at(tilt)[0]))
-        return mean
+    def _tilt(self, ups: int) -> tuple[float, float]:
+        """The exponential tilt that makes a value the mean, by Newton's method; the variance then.
 
-    def _variance(self, tilt: float) -> float:
+        Every tilt gives the same tail; near this one it keeps its digits.
+        """
+        low, high, tilt = 0.0, np.inf, 0.0
+        while True:
+            mean, variance = self._moments(tilt)
+            if abs(ups - mean) <= TILTED * np.sqrt(variance):
+                return tilt, variance
+            low, high = (tilt, high) if mean < ups else (low, tilt)
+            tilt += (ups - mean) / max(variance, SMALLEST_P)
+            if not low < tilt < high:
+                tilt = (low + high) / 2.0 if np.isfinite(high) else 2.0 * low + 1.0 / self._largest
+            if tilt in {low, high}:
+                return tilt, variance
+
+    def _moments(self, tilt: float) -> tuple[float, float]:
+        """Mean and variance of the distribution tilted exponentially."""
         chance = expit(tilt * self._steps)
-        variance = float((self._steps.astype(np.float64) ** 2 * chance * (1 - chance)) @ self.counts)
+        means = chance * self._steps
+        mean = float(means @ self.counts)
+        variance = float((means * (self._steps - means)) @ self.counts)
         if self._parts:
-            variance += float(self._part_counts @ self._atoms.variances(self._atoms.at(tilt)[0]))
-        return variance
+            chances = self._atoms.at(tilt)[0]
+            mean += float(self._part_counts @ self._atoms.means(chances))
+            variance += float(self._part_counts @ self._atoms.variances(chances))
+        return mean, variance
 
-    def _total_above(self, ups: int, tilt: float) -> float:
+    def _total_above(self, ups: int, tilt: float, variance: float, chances: Floats | None) -> float:
         """Σ P(x)·exp(−tilt·(x − ups)) of the tilted distribution over x from its mean `ups` upwards."""
-        width = spread(self._variance(tilt), self._largest)
+        width = spread(variance, self._largest)
         low, high = max(0, ups - width), min(self.span, ups + width)
         if not self._parts and (high - low + 1) * self.sizes.size > MAX_WORK:
             return sparse_total(self._steps, self.counts, tilt, ups, (low, high))
@@ -246,8 +262,8 @@ class LatticeSum:
         chance = expit(tilt * self._steps).tolist()
         for step, count, up in zip(self._steps.tolist(), self.counts.tolist(), chance, strict=True):
             transform *= _complex_power((1.0 - up) + up * roots[frequencies * step % period], count)
-        chances = np.split(self._atoms.at(tilt)[0], self._atoms.starts[1:]) if self._parts else []
-        for part, mine in zip(self._parts, chances, strict=True):
+        pieces = np.split(chances, self._atoms.starts[1:]) if chances is not None else []
+        for part, mine in zip(self._parts, pieces, strict=True):
             if part.values.size > FEW_ATOMS:
                 factor = rfft(np.bincount(part.values % period, mine, period))
             else:

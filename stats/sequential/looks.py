@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
 from stats.arrays import Bools, Floats, Ints
@@ -121,7 +121,10 @@ class SignFlipWalk:
         if alive.shape[1] * chances.size <= DIRECT_WORK:
             joined = np.stack([np.convolve(row, chances) for row in alive])
         else:
-            joined = np.maximum(fftconvolve(alive, chances[None, :], axes=1), 0.0)
+            width = alive.shape[1] + chances.size - 1
+            period = next_fast_len(width, real=True)
+            joined = irfft(rfft(alive, period) * rfft(chances, period), period)[:, :width]
+            joined = np.maximum(joined, 0.0)
         kept = np.flatnonzero(joined.max(axis=0) >= FLOOR)
         start, stop = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (0, 1)
         self._alive = joined[:, start:stop]  # what any path reaches
