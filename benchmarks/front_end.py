@@ -1,9 +1,9 @@
-"""What lldeg itself costs between a block and vLLM: CPU time of a log-likelihood, and memory of a block.
+"""What lldeg itself costs between a block and vLLM: CPU time of an answer, and memory of a block.
 
-An engine that answers at once stands in for vLLM and returns what it would, a number for each prompt token.
-It answers a block of questions with ten choices in turn with shared contexts and with each choice alone, in
-fresh processes. Printed are microseconds of CPU per log-likelihood, of the tokenizer and of everything else,
-and by how much the memory of the process grew.
+An engine that answers at once stands in for vLLM's and returns what it would, a number for each prompt token.
+It answers a block of questions with ten choices in turn with shared contexts and with each choice alone, and
+one of texts of which each has a seed of its own, in fresh processes. Printed are microseconds of CPU per
+answer, of the tokenizer and of everything else, and by how much the memory of the process grew.
 
 Run: python -P benchmarks/front_end.py [--requests 7000] [--tokens 1000] [--rounds 3]
 """
@@ -26,8 +26,8 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from jobs.quickstart_model import FOLDER
-from orchestrator.engines import vllm_engine, vllm_requests
-from orchestrator.engines.base import LOGLIKELIHOOD, Query
+from orchestrator.engines import vllm_engine
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Query
 from orchestrator.engines.tokenization import Encoding
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ class Instant:
 
     def add_request(self, name: str, prompt: dict[str, list[int]], params: Any, **_: Any) -> None:
         """Take a request."""
-        tokens, firsts = prompt["prompt_token_ids"], vars(params).get("logprob_token_ids")
+        tokens, firsts = prompt["prompt_token_ids"], params.logprob_token_ids
         scored = [0, *firsts] if firsts else tokens[1:]
         columns = {"token_ids": [*scored], "logprobs": [-float(place) for place in range(len(scored))]}
         flat = SimpleNamespace(**columns, ranks=[2] * len(scored))
-        outputs = [SimpleNamespace(logprobs=flat, token_ids=[0])]
+        outputs = [SimpleNamespace(logprobs=flat, token_ids=[0], text="0", finish_reason="stop")]
         known = {"prompt_token_ids": [*tokens], "prompt_logprobs": flat, "outputs": outputs}
         self._waiting.append(SimpleNamespace(request_id=name, finished=True, num_cached_tokens=0, **known))
 
@@ -59,7 +59,6 @@ class Instant:
 
 def engine_on(stand_in: Instant, *, shared: bool) -> vllm_engine.VllmEngine:
     """LLDEG's engine around a stand-in, without loading vLLM."""
-    vllm_requests.parameters = SimpleNamespace
     vllm_engine.refusals = lambda: (ValueError,)
     engine = vllm_engine.VllmEngine.__new__(vllm_engine.VllmEngine)
     engine._feeding, engine._wake, engine._arrivals = threading.Lock(), threading.Event(), deque()
@@ -77,14 +76,16 @@ def memory(which: str) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(which))
 
 
-def measure(requests: int, tokens: int, *, shared: bool) -> dict[str, float]:
+def measure(requests: int, tokens: int, way: str) -> dict[str, float]:
     """One block in this process."""
-    engine = engine_on(Instant(), shared=shared)
-    queries = [
-        Query(LOGLIKELIHOOD, (f"{number}" + " word" * (tokens - 4) + "\nAnswer:", f" {choice}"))
-        for number in range(requests // len(CHOICES))
-        for choice in CHOICES
-    ]
+    engine = engine_on(Instant(), shared=way == "shared")
+    settings = {"until": ["\n\n"], "max_gen_toks": 64, "temperature": 0.7, "do_sample": True}
+    queries = []
+    for number in range(requests):
+        question = f"{number // len(CHOICES)}" + " word" * (tokens - 4) + "\nAnswer:"
+        queries.append(Query(LOGLIKELIHOOD, (question, f" {CHOICES[number % len(CHOICES)]}")))
+        if way == "texts":
+            queries[-1] = Query(GENERATE, (question, settings), seed=number)
     engine.answer(queries[: len(CHOICES)])
     encode, encoding = engine._encoding.encode_ahead, 0.0
 
@@ -105,15 +106,15 @@ def measure(requests: int, tokens: int, *, shared: bool) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=7000, help="log-likelihoods in the block")
+    parser.add_argument("--requests", type=int, default=7000, help="answers in the block")
     parser.add_argument("--tokens", type=int, default=1000, help="of each prompt")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--way", choices=("shared", "alone"), help=argparse.SUPPRESS)
+    parser.add_argument("--way", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
-        print(json.dumps(measure(arguments.requests, arguments.tokens, shared=arguments.way == "shared")))
+        print(json.dumps(measure(arguments.requests, arguments.tokens, arguments.way)))
         return
-    found: dict[str, list[dict[str, float]]] = {"shared": [], "alone": []}
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ("shared", "alone", "texts")}
     for _ in range(arguments.rounds):
         for way, rounds in found.items():
             command = [sys.executable, "-P", __file__, "--way", way]

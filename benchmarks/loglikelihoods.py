@@ -4,9 +4,10 @@ One engine answers the same questions in both ways in turn: `letters`, whose cho
 `words`, of which half have several. Each round has examples of its own, so that none finds another's in the
 cache. Printed are the prompt tokens that the engine itself counted as computed and the time, with the ratios
 of the medians over the rounds; the largest difference of a log-likelihood, and how many questions differ in
-their best choice.
+their best choice. Alone is slow: with `--alone N` only the first N questions are asked in that way, too. It
+computes whole prompts, as is checked on those, so the tokens of all are known; times are those per question.
 
-Run: python -P benchmarks/loglikelihoods.py [--items 300] [--rounds 3] [--shots 5] [--choices 10] [--model F]
+Run: python -P benchmarks/loglikelihoods.py [--items 300] [--alone N] [--rounds 3] [--model FOLDER] …
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--items", type=int, default=300, help="questions a round")
+    parser.add_argument("--alone", type=int, help="questions that are also asked alone")
     parser.add_argument("--rounds", type=int, default=3, help="times each way is measured")
     parser.add_argument("--shots", type=int, default=5, help="examples before each question")
     parser.add_argument("--choices", type=int, default=10, help="of each question, up to ten")
@@ -75,17 +77,25 @@ def main() -> None:
             values = []
             for way, shared in enumerate((True, False)):  # alone comes second: it does not read the cache
                 engine._shared = shared
+                count = arguments.items if shared else arguments.alone or arguments.items
                 before, started = computed(), time.monotonic()
-                answers = engine.answer(asked)
-                seconds[way, number] = time.monotonic() - started
+                answers = engine.answer(asked[: count * arguments.choices])
+                seconds[way, number] = (time.monotonic() - started) / count
                 tokens[way, number] = computed() - before
-                values.append(np.array([one.response[0] for one in answers]).reshape(arguments.items, -1))
+                lengths = [one.prompt_tokens for one in answers]
+                values.append(np.array([one.response[0] for one in answers]).reshape(count, -1))
+                if shared:
+                    whole = lengths
+                elif tokens[way, number] != sum(lengths):
+                    raise RuntimeError(f"{tokens[way, number]:.0f} of {sum(lengths)} tokens computed alone")
+            tokens[1, number] = sum(whole)
+            values[0] = values[0][:count]
             largest = max(largest, float(np.abs(values[0] - values[1]).max()))
             differ += (values[0].argmax(axis=1) != values[1].argmax(axis=1)).sum()
         print(f"{kind}: {len(asked):,} log-likelihoods a round, {arguments.rounds} rounds")
-        for name, numbers in (("computed prompt tokens", tokens), ("seconds", seconds)):
+        for name, numbers in (("computed prompt tokens", tokens), ("seconds per question", seconds)):
             shared, alone = np.median(numbers, axis=1)
-            print(f"  {name}: shared {shared:,.0f}, alone {alone:,.0f}, ratio {shared / alone:.3f}")
+            print(f"  {name}: shared {shared:,.4g}, alone {alone:,.4g}, ratio {shared / alone:.3f}")
         print(
             f"  largest difference {largest:.1e}; {differ:.0f} questions with another best choice", flush=True
         )

@@ -22,6 +22,8 @@ EXTRA_BODY, OMIT = "extra_body", "omit"
 """The option with further fields of every request to a server, and the value of those that are left out."""
 STREAM = "stream"
 """The option of a server whose answers come in parts."""
+ALONE, SHARED = "each continuation alone", "shared contexts"
+"""Ways to log-likelihoods, as the manifest names them."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 CUT = "length"

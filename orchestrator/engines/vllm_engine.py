@@ -23,7 +23,7 @@ from orchestrator.engines import base
 from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError, EngineSpec
 from orchestrator.engines.kind import TOKENIZER
 from orchestrator.engines.tokenization import Encoding
-from orchestrator.engines.vllm_requests import ALONE, SHARED, Asked, Request, can_share, prepare, questions
+from orchestrator.engines.vllm_requests import Asked, Request, can_share, prepare, questions
 from orchestrator.errors import PromptTooLongError, error_text
 
 FEED_FACTOR = 2  # requests in flight per batch slot: while one batch runs, the next one waits at the door
@@ -201,7 +201,7 @@ class VllmEngine(base.Engine):
         self._encoding = Encoding(engine.get_tokenizer(), int(config.model_config.max_model_len))
         drafts = config.speculative_config is not None  # whose sampler knows no tokens to score
         self._shared = can_share() and not drafts and spec.options.get(base.SHARE, True)
-        self.log_likelihoods = SHARED if self._shared else ALONE
+        self.log_likelihoods = base.SHARED if self._shared else base.ALONE
         self.target_in_flight = FEED_FACTOR * int(config.scheduler_config.max_num_seqs)
         self._room = threading.Semaphore(self.target_in_flight)  # for requests
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")

@@ -9,6 +9,7 @@ question has computed them, the continuation is asked alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache, lru_cache, partial
 from inspect import signature
@@ -21,9 +22,10 @@ from orchestrator.engines.base import Answer, Query
 from orchestrator.engines.tokenization import Encoding
 from orchestrator.errors import error_text
 
-ALONE, SHARED = "each continuation alone", "shared contexts"
-"""Ways to log-likelihoods, as the manifest names them."""
 MOST_FIRST_TOKENS = 128  # of one request: vLLM's MAX_LOGPROB_TOKEN_IDS
+MOST_SETTINGS = 1024  # whose parameters are kept
+
+_written: dict[str, Any] = {}  # parameters, by their settings
 
 Token = tuple[float, bool]
 """The log-likelihood of a token, and whether it is the likeliest at its place."""
@@ -51,7 +53,18 @@ def parameters(**own: Any) -> Any:
     return made
 
 
-@lru_cache(maxsize=1024)
+def writing(seed: int, **own: Any) -> Any:
+    """Parameters of a request for text; those that differ in their seeds alone are checked only once."""
+    if (settings := repr(own)) not in _written:
+        if len(_written) == MOST_SETTINGS:
+            _written.clear()
+        _written[settings] = parameters(**own)
+    made = copy(_written[settings])
+    made.seed = seed
+    return made
+
+
+@lru_cache(maxsize=MOST_SETTINGS)
 def scoring(first_tokens: tuple[int, ...] = (), **own: Any) -> Any:
     """Parameters of a request for log-likelihoods; one without a seed would disturb the others."""
     asked = {"logprob_token_ids": list(first_tokens)} if first_tokens else {"prompt_logprobs": 0, **own}
@@ -78,7 +91,7 @@ def prepare(queries: Sequence[Query], encoding: Encoding, *, shared: bool) -> As
         (tokens, cut), longest, until, settings = encoding.generation(*first.arguments)
         first.check_cut(cut)
         settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
-        params = parameters(**settings, max_tokens=longest, stop=until, seed=first.seed)
+        params = writing(first.seed, **settings, max_tokens=longest, stop=until)
         return queries, [(tokens, params, partial(read_text, until, cut))], list
     if first.kind == base.ROLLING:
         return queries, *_alone(encoding.windows(*first.arguments), 0, whole=True)

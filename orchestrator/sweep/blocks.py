@@ -36,6 +36,7 @@ class Block:
     deaths: int = 0  # how often a replica died while it held this block
     failures: int = 0  # how often a replica that lived could not finish it
     was_refused: bool = False  # whether a server has refused its samples before
+    choices: int = 1  # log-likelihoods of a sample, the fewest of any item; else 1
 
     @property
     def name(self) -> str:
@@ -85,6 +86,7 @@ class Cell:
     missing: Missing  # which samples are owed
     looks: int = 1  # at how many looks a sweep that stops early evaluates the answers; else 1
     errors: int = 0  # rows of earlier submits with an error
+    choices: int = 1  # see `Block`
 
     @property
     def planned(self) -> int:
@@ -122,7 +124,7 @@ class Cell:
             size = max(1, samples // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
-                yield Block(self.variant, self.task, self.digest, items, passes, look)
+                yield Block(self.variant, self.task, self.digest, items, passes, look, choices=self.choices)
 
 
 def missing_samples(

@@ -120,7 +120,9 @@ def plan_sweep(
         missing = missing_samples(shared, asked, passes, [rows["sample_key"] for rows in counted])
         errors = sum(len(rows) - len(without_errors(rows, "")) for rows in whole) - again
         looks = stopping["looks"] if stopping else 1
-        cells.append(Cell(variant, name, shared, asked, passes, longest, missing, looks, errors))
+        built = sweep.built[sweep.renderings[variant], name].values()
+        choices = 1 if task.sampled else min(map(len, built), default=1)
+        cells.append(Cell(variant, name, shared, asked, passes, longest, missing, looks, errors, choices))
     for cell in retried if remove_torn else ():
         store.remove_errors(*cell, beginning)
     warnings = _warnings(sweep, old, merged, damaged, sum(retried.values()))

@@ -12,7 +12,13 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError, UnfitNodeError
+from orchestrator.engines.base import (
+    SHARED,
+    EngineDiedError,
+    EngineEndedError,
+    EngineOptionError,
+    UnfitNodeError,
+)
 from orchestrator.errors import error_text
 from orchestrator.rundir.progress import SweepProgress
 from orchestrator.rundir.schema import SoftwareEntry
@@ -176,6 +182,7 @@ class Dispatcher:
         counts = self._progress.variants[slot.variant]
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight
+        slot.shares = loaded.software.get("log_likelihoods") == SHARED
         slot.nodes = slot.place.reserved() or (loaded.node,)
         slot.progress.state = "running"
         slot.since = slot.progress.loaded = time.monotonic()

@@ -185,6 +185,7 @@ class ReplicaSlot:
         self.nodes: Sequence[str] = ()  # Ray's IDs by rank, once it has chosen them
         self.since = self.last_heard = time.monotonic()  # it began to load or, once loaded, to work
         self.target_in_flight: int | None = None  # requests that the engine wants; None while its model loads
+        self.shares = False  # whether one request may have all choices of a question
         self.in_flight: dict[Any, Block] = {}  # by the references that will return their reports
         self.status_requested = False
 
@@ -216,14 +217,14 @@ class ReplicaSlot:
     def may_take(self, block: Block) -> bool:
         """Whether it should work on one more block now.
 
-        It gets the next block while the others in flight, without the largest of them, are fewer samples than
-        the engine wants, so that the engine does not drain when the largest ends. A block that was in flight
-        when a replica died runs alone.
+        It gets the next block while the others in flight, without the largest of them, are fewer requests
+        than the engine wants, so that the engine does not drain when the largest ends. A block that was in
+        flight when a replica died runs alone.
         """
         if self.target_in_flight is None or not self.in_flight:
             return not self.is_loading
-        largest = max(held.samples for held in self.in_flight.values())
-        if self.progress.in_flight - largest >= self.target_in_flight:
+        requests = [held.samples * (1 if self.shares else held.choices) for held in self.in_flight.values()]
+        if sum(requests) - max(requests) >= self.target_in_flight:
             return False
         suspects = block.deaths or any(held.deaths for held in self.in_flight.values())
         return not suspects and len(self.in_flight) < MAX_BLOCKS_IN_FLIGHT

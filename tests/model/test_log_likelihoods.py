@@ -7,7 +7,7 @@ from standin.command import ROOT
 from standin.files import CHOOSE, write_sweep, write_task
 from standin.rows import samples
 
-from orchestrator.engines.vllm_requests import ALONE, SHARED
+from orchestrator.engines.base import ALONE, SHARED
 
 pytestmark = pytest.mark.model
 

@@ -1,6 +1,7 @@
 """The dispatcher on a fake Ray: placing, feeding, failures, and stopping early."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import cycle
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError
 from standin.fake_ray import FakeRay, ReplicaKilledError, work_of
 
 from orchestrator.cluster.resources import ReplicaResources
-from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError
+from orchestrator.engines.base import ALONE, SHARED, EngineAwayError, EngineDiedError, EngineOptionError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.sweep.blocks import Block
@@ -170,6 +171,15 @@ def test_a_replica_is_fed_before_it_drains():
     ray = FakeRay(target_in_flight=16)
     Outcome(ray, {"a": cut("a", 20, 4)})
     assert ray.most_held == 3  # of 8 samples: taking away any one leaves no more than 16 in flight
+
+
+@pytest.mark.parametrize(("way", "held"), [(ALONE, 3), (SHARED, 12)])
+def test_what_is_in_flight_is_counted_in_requests(way, held):
+    """Each of several choices is one, unless a request has them all."""
+    blocks = [replace(one, choices=10) for one in cut("a", 20, 4)]
+    ray = FakeRay(target_in_flight=88, log_likelihoods=way)
+    Outcome(ray, {"a": blocks})
+    assert ray.most_held == held
 
 
 def test_an_engine_whose_target_exceeds_its_blocks_takes_several():

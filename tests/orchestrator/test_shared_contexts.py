@@ -156,6 +156,19 @@ def test_single_tokens_after_one_context_are_one_request():
     assert set(requests[0][1].logprob_token_ids) == {*range(len(WORDS))}
 
 
+def test_texts_that_differ_in_their_seeds_are_checked_once(monkeypatch):
+    """And each is written with its own."""
+    checked = []
+    monkeypatch.setattr(
+        vllm_requests, "parameters", lambda **own: checked.append(own) or SimpleNamespace(**own)
+    )
+    monkeypatch.setattr(vllm_requests, "_written", {})
+    asked = [(seed, heat) for heat in (0.5, 0.7) for seed in (0, 1)]
+    made = [vllm_requests.writing(seed, temperature=heat) for seed, heat in asked]
+    assert [(one.seed, one.temperature) for one in made] == asked
+    assert checked == [{"temperature": 0.5}, {"temperature": 0.7}]
+
+
 def test_only_log_likelihoods_after_the_same_context_are_one_question():
     """In the order of the queries; reruns, other contexts and other kinds are others."""
     queries = [

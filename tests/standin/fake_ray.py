@@ -38,6 +38,7 @@ class FakeRay:
             why the engine ends after the first item of the block.
         choose: picks which of several results arrives first, as an index.
         target_in_flight: requests a replica wants in flight.
+        log_likelihoods: which way its engine comes to them.
         together: whether all results under way arrive at the same moment.
         problem: what keeps replicas from writing.
         score: called with a replica, an item and a rerun for each score that is wanted.
@@ -48,6 +49,7 @@ class FakeRay:
     on_block: object = lambda _, __: None
     choose: object = lambda _: 0
     target_in_flight: int = 64
+    log_likelihoods: str | None = None
     together: bool = False
     problem: str | None = None
     score: object = lambda *_: 1.0
@@ -133,6 +135,8 @@ class FakeReplica:
         self.ray.loads.append(self.variant)
         self.ray.on_load(self)
         software = {"versions": {"replica": str(self.number)}, "commit": None}
+        if self.ray.log_likelihoods:
+            software["log_likelihoods"] = self.ray.log_likelihoods
         return Loaded(self.ray.target_in_flight, self.place, software)
 
     def _run(self, block):
