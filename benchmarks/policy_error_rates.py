@@ -30,7 +30,7 @@ from stats.verdict import Verdict
 
 TASKS = 6
 ALPHA, MARGIN, FLIPS = 0.05, 0.02, 0.04
-MARGIN_ITEMS = 1500, 3000
+MARGIN_ITEMS = 1500
 
 
 @dataclass

@@ -40,7 +40,8 @@ def test_is_read_in_a_minute():
 
 def test_links_lead_somewhere():
     """Every file the README links to exists."""
-    missing = [link for link in re.findall(r"\]\(([^):]+)\)", README) if not (ROOT / link).exists()]
+    links = re.findall(r"\]\(([^):#]+)[^):]*\)", README)
+    missing = [link for link in links if not (ROOT / link).exists()]
     assert missing == []
 
 
@@ -61,11 +62,21 @@ def test_opens_with_a_verdict_on_results_that_a_reader_has(lldeg, tmp_path):
     assert (program, lldeg(*arguments).status) == ("lldeg", 1)
 
 
+def test_the_example_prints_what_is_shown(lldeg, tmp_path):
+    """The second command, on the scores that come with the repository, prints the table below it."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    program, *arguments = shlex.split(blocks("bash")[1])
+    done, (table,) = lldeg(*arguments), blocks("text")
+    assert (program, done.status) == ("lldeg", 1)
+    printed = [line.split() for line in done.out.splitlines()]
+    assert [row for row in table.splitlines()[1:] if row.split() not in printed] == []
+
+
 @pytest.mark.model
 def test_the_sweep_runs(tmp_path):
     """The commands of the sweep run as they stand, one after the other, on a few items a task."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    submit, analyze = blocks("bash")[1].splitlines()
+    submit, analyze = blocks("bash")[2].splitlines()
     assert run(f"{submit} --set {SMALLER}", tmp_path) == 0
     assert run(analyze, tmp_path) in {0, 1}  # 1 is the verdict that something is degraded
     assert (tmp_path / "runs/quickstart/analysis/verdicts.json").is_file()

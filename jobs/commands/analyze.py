@@ -85,6 +85,8 @@ def analyze(
 
         lldeg analyze BASE_DIR VARIANT_DIR --margin 0.005 --gate certified
 
+        lldeg analyze examples/scores.csv --baseline bf16
+
         lldeg analyze scores.csv --baseline fp16 --cluster passage --out verdicts
 
         lldeg analyze base.jsonl int4.jsonl --columns item=id,score=metrics.acc,prompt=input,response=output

@@ -18,6 +18,7 @@ from jobs.text.terminal import terminal
 from orchestrator.errors import UserError, suggestion
 from orchestrator.rundir.whole_files import Folder, new_folder
 
+FIRST = ["quickstart", "llama3", "two-versions", "provider"]
 configs = typer.Typer(
     help="List the sweeps that come with lldeg, or copy one. "
     "For example: lldeg configs copy llama3 my-sweeps",
@@ -82,8 +83,9 @@ def shipped_path(name: str) -> Path:
 
 
 def shipped() -> list[Path]:
-    """The sweeps that come with lldeg, by name."""
-    return sorted(shipped_path("configs").glob("*.yaml"))
+    """The sweeps that come with lldeg: those that most people come for first, the others by name."""
+    paths = shipped_path("configs").glob("*.yaml")
+    return sorted(paths, key=lambda path: (FIRST.index(path.stem) if path.stem in FIRST else 99, path.stem))
 
 
 def purpose(path: Path) -> str:

@@ -116,12 +116,12 @@ def hidden_note(analysis: Analysis, tables: Sequence[tuple[str, list[Cells]]]) -
 
 
 def verdict_table(analysis: Analysis, *, wide: bool) -> tuple[Cells, list[Cells]]:
-    """Head and rows; after looks with the one that decided and, if there is room, the share of samples."""
+    """Head and rows; after looks with the one that decided; if wide, their share and a deciding task."""
     looks = 0 if analysis.plan is None else 2 if wide else 1
     head, rows = (*HEADER[:3], *LOOK_HEADER[:looks], *HEADER[3:]), []
     for result in analysis.results:
         verdict, *cells = _cells(result.comparison)
-        task = result.comparison.deciding_task  # whose drop alone makes the verdict
+        task = result.comparison.deciding_task if wide else None  # whose drop alone makes the verdict
         name = clean(result.variant) + ("" if task is None else f" (on task {clean(task)})")
         temperature = temperature_text(result.temperature)
         taken: Cells = ()  # looks of those planned, and the share of the samples used

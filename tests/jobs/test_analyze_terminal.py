@@ -134,6 +134,8 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
     assert f"+23.33 [{low}, {high}]" in ran.text
     assert "over all tasks it loses 3.89 points" in text
     assert "v (on task hit)" in ran.text
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "(on task" not in run_analyze(path, out=tmp_path / "out").text
 
 
 def test_a_gain_is_not_called_a_loss(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The sweeps that come with lldeg: valid as far as that can be seen without a network, listed and copied."""
 
+from pathlib import Path
+
 import pytest
 import typer
 import yaml
@@ -51,8 +53,14 @@ def _load(name):
 
 
 def test_every_promised_sweep_is_there():
-    """The paper's sweeps, those that run on a CPU, and the one for providers."""
+    """The paper's sweeps and ours; first those that most people come for, each with its job."""
     assert set(NAMES) >= PAPER | OURS
+    jobs = {path.stem: purpose(path).split(":")[0] for path in shipped()[1:4]}
+    assert jobs == {
+        "llama3": "A quantized model",
+        "two-versions": "An engine, every week",
+        "provider": "A provider, every night",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,13 +72,13 @@ def test_keys_are_known_and_the_name_is_the_files(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_exist(name, lm_eval_index):
-    """Each task is one of lm-eval's, or a file of the sweep's own task folders."""
+    """Each task is one of lm-eval's, or a file of the sweep's own task folders, conversations included."""
     from lm_eval.tasks import TaskManager
 
     config = _load(name)
-    own = TaskManager(include_path=list(config.include_path), include_defaults=False).task_index
-    for task in config.tasks:
-        assert task.task in (own if config.include_path else lm_eval_index)
+    own = set(TaskManager(include_path=list(config.include_path), include_defaults=False).task_index)
+    own |= {path.stem for folder in config.include_path for path in Path(folder).glob("*.jsonl")}
+    assert {task.task for task in config.tasks} <= own | set(lm_eval_index)
 
 
 def leaf(index, name):
