@@ -1,6 +1,6 @@
 """The alarm of `lldeg history`: false alarms over 1,000 looks, and how soon a drop is found.
 
-    python benchmarks/history_alarms.py [SIMULATIONS] [--repeated]
+    python benchmarks/history_alarms.py [SIMULATIONS] [--repeated | --measured]
 
 False alarms, 1,000 dates of 50 items (the same 500 items in turns, or others every date), 10 % flips:
   other items       every date asks items that were never asked before
@@ -20,6 +20,8 @@ the alarm; by means over all runs, and over as many as both have, as `lldeg hist
 Repeated (alone with --repeated): a single model asked the same items on every date, and compared with its own
 oldest run, from which some answers differ by chance; from date 30 on it loses points. Prints the shares found
 on that date and within a week.
+Measured (alone with --measured): the same, of answers that grow from date 30 on; by chance, the logarithms of
+the lengths of two answers to an item differ with some standard deviation.
 """
 
 import itertools
@@ -27,6 +29,7 @@ import sys
 
 import numpy as np
 
+from jobs.history import FOLLOWED
 from stats.arrays import block_sums
 from stats.scores import from_reruns
 from stats.watch import DateFlips, matched_runs, watch
@@ -36,6 +39,7 @@ Setting = tuple[str, tuple[int, int], int]  # kind, share of right answers as Be
 LOOKS, A_DATE, POOL, FLIPS, DROP = 1000, 50, 500, 0.1, 0.03
 REPEATED, DROPS, MONTH, WEEK = (200, 500, 1000, 2000, 5000), (0.0, 0.02, 0.03, 0.05, 0.1), 30, 7
 NOISE = {0.1: 1 / 8, 0.02: 1 / 48}  # share of answers that differ by chance where these are from Beta(a, a)
+SPREAD, FEW, GROWTH = (0.2, 0.5, 0.9), (50, 100, 200, 500, 1000), (0.0, 0.1, 0.3)
 DATES, CHANGE, LOSS = 30, 10, 0.3
 RERUNS = {
     # by setting, runs of the reference and of the model
@@ -127,35 +131,44 @@ def alarm_dates(setting: Setting, runs: tuple[int, int], loss: float, simulation
     return np.array([[np.inf if alarm is None else alarm + 1 for alarm in both] for both in alarms])
 
 
-def dates_to_alarm(rng: np.random.Generator, noise: float, items: int, drop: float) -> float:
+def dates_to_alarm(
+    rng: np.random.Generator, noise: float, items: int, change: float, measured: bool
+) -> float:
     """Dates from the change of a model to the alarm over its own oldest run; infinite without one."""
-    chance = rng.beta(NOISE[noise], NOISE[noise], items)
-    first = (rng.random(items) < chance).astype(int)
-    dates = []
-    for date in range(MONTH + WEEK - 1):
-        now = rng.random(items) < chance * (
-            1 - 2 * drop * (date >= MONTH - 1)
-        )  # half of the answers are right
-        dates.append((np.arange(items), first - now))
-    alarm = watch(dates).alarm
+    chance = rng.beta(NOISE[noise], NOISE[noise], items) if not measured else np.zeros(0)
+    answers = []
+    for date in range(-1, MONTH + WEEK - 1):
+        size = change * (date >= MONTH - 1)
+        if measured:
+            answers.append(rng.normal(np.log1p(size), noise / np.sqrt(2), items))
+        else:  # half of the answers are right
+            answers.append((rng.random(items) < chance * (1 - 2 * size)).astype(float))
+    dates = [(np.arange(items), np.sign(answers[0] - now).astype(int)) for now in answers[1:]]
+    alarm = watch(dates, 0.05 / len(FOLLOWED) if measured else 0.05, either=measured).alarm
     return float("inf") if alarm is None else float(alarm - MONTH + 2)
 
 
-def repeated(simulations: int) -> None:
-    """Print how soon the same items of every date find a drop."""
-    for noise, items, drop in itertools.product(NOISE, REPEATED, DROPS):
+def repeated(simulations: int, measured: bool = False) -> None:
+    """Print how soon the same items of every date find a drop, or that answers have grown."""
+    for noise, items, drop in itertools.product(
+        *((SPREAD, FEW, GROWTH) if measured else (NOISE, REPEATED, DROPS))
+    ):
         rngs = (np.random.default_rng([4, items, int(1000 * drop), s]) for s in range(simulations))
-        found = np.array([dates_to_alarm(rng, noise, items, drop) for rng in rngs])
+        found = np.array([dates_to_alarm(rng, noise, items, drop, measured) for rng in rngs])
         early = (found <= 0).mean()
         shares = (f"{((found > 0) & (found <= within)).mean():.2f}" for within in (1, WEEK))
-        print(f"{noise} {items} items, drop {drop}: before {early:.3f}, found", *shares, flush=True)
+        print(
+            f"{noise} {items} items, {'growth' if measured else 'drop'} {drop}: before {early:.3f}, found",
+            *shares,
+            flush=True,
+        )
 
 
 def main() -> None:
     """Print the tables."""
     simulations = next((int(text) for text in sys.argv[1:] if text.isdigit()), 400)
-    if "--repeated" in sys.argv:
-        repeated(simulations)
+    if {"--repeated", "--measured"} & set(sys.argv):
+        repeated(simulations, "--measured" in sys.argv)
         return
     for kind in ("other items", "noise", "old reference", "same answers", "neutral change"):
         raised = [

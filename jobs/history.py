@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from jobs.analysis.changes import paired_values
 from jobs.analysis.pairing import PairedTask, Pairing, pair_up, tokens_text
 from jobs.formats.notices import NoticeCode, some
 from jobs.formats.run_files import runs_in
@@ -26,17 +27,21 @@ from jobs.report.page import render
 from jobs.report.plots import axis_over
 from jobs.scores.read import read_unlinked
 from jobs.scores.score_set import Column, ScoreSet
+from jobs.text.changes import change_text, means_text
 from jobs.text.format import clean, drop_text, p_text, scores_text
 from jobs.text.meaning import place
 from jobs.text.outputs import json_text, plain
 from jobs.text.terminal import fitting
 from orchestrator.errors import UserError
+from orchestrator.rundir.measurements import BY_NAME, MEASUREMENTS
 from orchestrator.rundir.progress import EVENTS
 from orchestrator.rundir.store import RunStore
 from orchestrator.rundir.whole_files import FileSet
-from stats.arrays import block_sums
+from stats.arrays import Floats, block_sums
+from stats.change import Change, ChangeVerdict, measure_change
 from stats.comparison import compare
 from stats.results import Comparison, Settings
+from stats.scores import TaskScores
 from stats.watch import DateFlips, Watched, matched_runs, process_weights, watch
 
 DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2})[:.-]?(\d{2}))?(?!\d)")
@@ -47,6 +52,8 @@ DATES_SHOWN = 4  # labels of an axis
 ALARM, UNMEASURED = 1, 3  # exit statuses
 
 PROMPT_TOKENS, AS_MANY = "prompt_tokens", "as many as the reference"
+FOLLOWED = [one for one in MEASUREMENTS if one.tested and one.name != PROMPT_TOKENS]
+"""Measurements that are watched for a change, each at its part of a level of their own."""
 Words = tuple[str, ...]
 Told = dict[str, Words]
 """What servers tell, by column of the samples."""
@@ -65,6 +72,7 @@ class Point:
         flips: what counts for the alarm.
         changes: what the server says of itself, and how many tokens it reads, where that is new on this date:
             by column of the samples, the words of the date before and of this one.
+        measured: measurements beside the scores, by name, and what counts of each for its alarm.
     """
 
     date: datetime
@@ -73,6 +81,49 @@ class Point:
     missing_share: float
     flips: DateFlips = field(repr=False)
     changes: dict[str, tuple[Words, Words]]
+    measured: dict[str, tuple[Change, DateFlips]] = field(repr=False)
+
+
+class Followed(NamedTuple):
+    """A measurement of a series over the dates that have it, watched for a change in either direction."""
+
+    measurement: str
+    points: tuple[tuple[datetime, Change], ...]  # with intervals at 1 − α
+    watched: Watched
+
+    @property
+    def changed(self) -> datetime | None:
+        """The date from which on it is known to have changed."""
+        return None if self.watched.alarm is None else self.points[self.watched.alarm][0]
+
+    @property
+    def since(self) -> datetime | None:
+        """The date from which on the evidence of that counts."""
+        return None if self.watched.since is None else self.points[self.watched.since][0]
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Its entry in history.json."""
+        points = [
+            {
+                "date": date.isoformat(),
+                "items": change.items,
+                "reference_mean": change.baseline_mean,
+                "mean": change.variant_mean,
+                "change": plain(change.change),
+                "change_interval": plain(change.change_interval),
+                "log_evidence": evidence,
+            }
+            for (date, change), evidence in zip(self.points, self.watched.log_evidence.tolist(), strict=True)
+        ]
+        return {
+            "measurement": self.measurement,
+            "relative": BY_NAME[self.measurement].relative,
+            "threshold": self.watched.threshold,
+            "changed": self.changed and self.changed.isoformat(),
+            "since": self.since and self.since.isoformat(),
+            "points": points,
+        }
 
 
 @dataclass(frozen=True)
@@ -85,6 +136,7 @@ class Series:
         reference: what it is compared with.
         points: one per date.
         watched: the evidence after each.
+        measurements: what is watched beside the scores.
     """
 
     model: str
@@ -92,6 +144,7 @@ class Series:
     reference: str
     points: tuple[Point, ...]
     watched: Watched
+    measurements: tuple[Followed, ...]
 
     @property
     def alarm(self) -> Point | None:
@@ -101,7 +154,7 @@ class Series:
     @property
     def since(self) -> Point | None:
         """The date from which on the evidence behind the alarm counts."""
-        return None if self.watched.alarm is None else self.points[self.watched.starts[self.watched.alarm]]
+        return None if self.watched.since is None else self.points[self.watched.since]
 
     @property
     def ever_p(self) -> list[float]:
@@ -144,6 +197,7 @@ class Series:
             "alarm": None if self.alarm is None else self.alarm.date.isoformat(),
             "since": None if self.since is None else self.since.date.isoformat(),
             "points": points,
+            "measurements": [one.entry for one in self.measurements],
         }
 
 
@@ -230,15 +284,16 @@ def follow(
                 compared = replace(pairing, tasks=tuple(map(_matched, pairing.tasks)))
                 key = (pairing.variant, pairing.temperature)
                 comparison = compare(compared.scores, Settings(alpha=alpha))
-                lacking, flips = 1.0 - pairing.common_share, _flips(compared, scores)
+                lacking, flips = 1.0 - pairing.common_share, _flips(compared.scores, scores)
                 before = told.get(key) or {**_told(oldest[-1], key[0]), PROMPT_TOKENS: (AS_MANY,)}
                 now = {**before, **_told(run[-1], key[0]), **_prompt_tokens(pairing)}
                 changes = {
                     name: (before[name], now[name]) for name in before if set(now[name]) - set(before[name])
                 }
                 told[key] = now
+                measured = _measured(pairing, scores, alpha)
                 points.setdefault(key, {})[number] = Point(
-                    date, location, comparison, lacking, flips, changes
+                    date, location, comparison, lacking, flips, changes, measured
                 )
                 references[key] = pairing.baseline
     if not points:
@@ -247,7 +302,10 @@ def follow(
     weights = process_weights([[number - first for number in own] for own in points.values()], len(dates))
     for (key, own), own_weights in zip(points.items(), weights, strict=True):
         watched = watch([point.flips for point in own.values()], alpha, own_weights)
-        series.append(Series(*key, references[key], tuple(own.values()), watched))
+        dated = tuple(own.values())
+        series.append(
+            Series(*key, references[key], dated, watched, tuple(_followed(dated, own_weights, alpha)))
+        )
     warnings += [
         f"{label}: on {count} of the dates, items have unequal numbers of answers from model and reference; "
         "of each, only as many as both have are compared."
@@ -255,8 +313,8 @@ def follow(
         if count
     ]
     newest = dates[-1][1]
-    measured = any(one.points[-1].location == newest for one in series)
-    return History(alpha, tuple(series), newest, measured, tuple(dict.fromkeys(warnings)))
+    is_new = any(one.points[-1].location == newest for one in series)
+    return History(alpha, tuple(series), newest, is_new, tuple(dict.fromkeys(warnings)))
 
 
 def run_date(location: str) -> datetime:
@@ -342,13 +400,38 @@ def _matched(task: PairedTask) -> PairedTask:
     return replace(task, scores=even)
 
 
-def _flips(pairing: Pairing, scores: ScoreSet) -> DateFlips:
+def _measured(pairing: Pairing, scores: ScoreSet, alpha: float) -> dict[str, tuple[Change, DateFlips]]:
+    """The measurements of a date by name; items with unequal numbers of answers do not count."""
+    found = {}
+    for one in FOLLOWED:
+        pairs = [paired_values(task, one, even=True) for task in pairing.tasks]
+        if values := [task for task in pairs if task is not None]:
+            change = measure_change(
+                one.name, values, relative=one.relative, tolerance=one.within, alpha=alpha, tested=False
+            )
+            interval = change.evidence.interval(alpha)
+            change = replace(change, change_interval=interval, verdict=ChangeVerdict.INCONCLUSIVE)
+            found[one.name] = change, _flips(values, scores)
+    return found
+
+
+def _followed(points: Sequence[Point], weights: Floats, alpha: float) -> Iterator[Followed]:
+    """Every measurement of a series, over the dates that have it."""
+    for one in FOLLOWED:
+        if here := [number for number, point in enumerate(points) if one.name in point.measured]:
+            flips = [points[number].measured[one.name][1] for number in here]
+            watched = watch(flips, alpha / len(FOLLOWED), weights[here], either=True)
+            dated = ((points[number].date, points[number].measured[one.name][0]) for number in here)
+            yield Followed(one.name, tuple(dated), watched)
+
+
+def _flips(pairs: Sequence[TaskScores], scores: ScoreSet) -> DateFlips:
     """Signs by unit: cluster, else document, else item; documents in several tasks are one unit.
 
     Units have names that mean the same in every run.
     """
     tables, named = {table.info.name: table for table in scores.tasks}, list[str]()
-    for pair in pairing.scores:
+    for pair in pairs:
         table = tables[pair.task]
         asked = table.items if pair.items is None else pair.items
         paired = np.flatnonzero(np.isin(table.items, asked))
@@ -359,7 +442,7 @@ def _flips(pairing: Pairing, scores: ScoreSet) -> DateFlips:
                 units = [unit if label is None else f"{kind} {label}" for unit, label in known]
         named += units
     names = np.array(named, dtype=np.str_)
-    sums = block_sums(np.concatenate([pair.differences for pair in pairing.scores]), names)
+    sums = block_sums(np.concatenate([pair.differences for pair in pairs]), names)
     return np.unique(names), np.sign(sums).astype(np.int64)
 
 
@@ -411,9 +494,10 @@ def print_history(history: History, console: Console) -> None:
         if len(set(dates)) < len(dates):  # several runs on one day
             dates = [f"{moment:%Y-%m-%d %H:%M}" for moment in moments]
         said = f"No alarm. The probability of ever raising a false alarm is at most {history.alpha:g}."
-        if (alarm := series.watched.alarm) is not None:
-            since = dates[series.watched.starts[alarm]]
-            said = f"ALARM on {dates[alarm]}: worse than the reference, based on the evidence since {since}."
+        shown = dict(zip(moments, dates, strict=True))
+        if series.alarm and series.since:
+            alarm, since = shown[series.alarm.date], shown[series.since.date]
+            said = f"ALARM on {alarm}: worse than the reference, based on the evidence since {since}."
         title = f"{place(series.model, series.temperature)}, compared with {clean(series.reference)}"
         console.print(Text(title, style="bold"))
         rows = []
@@ -426,31 +510,51 @@ def print_history(history: History, console: Console) -> None:
             for name, words in point.changes.items():
                 old, new = (clean(some(one)) for one in words)
                 console.print(f"{date}: {name.replace('_', ' ')}: {old} → {new}", markup=False)
+        for one in series.measurements:
+            if one.changed and one.since:
+                change, title = dict(one.points)[one.changed], BY_NAME[one.measurement].title
+                what = f"{shown[one.changed]}: {title} changed: {means_text(change)}, {change_text(change)}"
+                console.print(f"{what}, since {shown[one.since]}", markup=False)
         console.print(Text(said, style="bold red" if series.alarm else ""))
         console.print()
 
 
 def picture(series: Sequence[Series]) -> str:
-    """The picture as SVG, the same bytes each time: drops on the left, the evidence on the right."""
-    rows: list[dict[str, Any]] = []
+    """The picture as SVG, the same bytes each time: drops on the left, the evidence on the right.
+
+    A measurement that has changed has a row of its own below.
+    """
+    rows = []
     for one in series:
-        comparisons = [point.comparison for point in one.points]
-        is_share = all(comparison.margin_unit == "share" for comparison in comparisons)
-        scale = 100.0 if is_share else 1.0
-        drops = [[scale * value for value in (found.drop, *found.drop_interval)] for found in comparisons]
-        evidence = one.watched.log_evidence.tolist()
-        ends = [value for values in drops for value in values if math.isfinite(value)]
-        rows.append(
-            {
-                "title": place(one.model, one.temperature),
-                "label": "drop (points)" if is_share else "drop",
-                "series": one,
-                "drops": drops,
-                "evidence": evidence,
-                "step": -(-len(drops) // DATES_SHOWN),
-                "x": axis_over(point.date.timestamp() for point in one.points),
-                "y": axis_over([0.0, *ends]),
-                "z": axis_over([0.0, one.watched.threshold, *evidence]),
-            }
-        )
+        title, comparisons = place(one.model, one.temperature), [point.comparison for point in one.points]
+        in_points = all(comparison.margin_unit == "share" for comparison in comparisons)
+        label, scale = ("drop (points)", 100.0) if in_points else ("drop", 1.0)
+        drops = [(scale * found.drop, *(scale * end for end in found.drop_interval)) for found in comparisons]
+        rows.append(_panels(title, label, [point.date for point in one.points], drops, one.watched))
+        for own in one.measurements:
+            if own.changed:
+                label = f"change ({'%' if BY_NAME[own.measurement].relative else 'points'})"
+                changes = [(found.change, *found.change_interval) for _, found in own.points]
+                scaled = [(100.0 * mean, 100.0 * low, 100.0 * high) for mean, low, high in changes]
+                about = f"{title}: {BY_NAME[own.measurement].title}"
+                rows.append(_panels(about, label, [date for date, _ in own.points], scaled, own.watched))
     return render("history.svg.jinja", {"rows": rows})
+
+
+def _panels(
+    title: str, label: str, dates: Sequence[datetime], drops: Sequence[tuple[float, ...]], watched: Watched
+) -> dict[str, Any]:
+    """A row of the picture; drops, or changes, have an interval each."""
+    evidence = watched.log_evidence.tolist()
+    return {
+        "title": title,
+        "label": label,
+        "dates": dates,
+        "drops": drops,
+        "watched": watched,
+        "evidence": evidence,
+        "step": -(-len(dates) // DATES_SHOWN),
+        "x": axis_over(date.timestamp() for date in dates),
+        "y": axis_over([0.0, *(end for values in drops for end in values if math.isfinite(end))]),
+        "z": axis_over([0.0, watched.threshold, *evidence]),
+    }

@@ -8,10 +8,14 @@ so both need as many runs of the item (`matched_runs`). A process starts at ever
 with w_j = 1/(j(j + 1)); levels add up to a, so that some alarm is ever raised with a probability of at most
 a. Series share the level of every date: one of a date on which m of them have begun has w_j/m. A series
 that comes later takes nothing from processes that run.
+
+The same processes watch any number of an answer for a change in either direction: the e-value is then that of
+the whole mixture, the mean of those of the two directions.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -26,12 +30,14 @@ same label on any date; and their signs, 1 where the model did worse than its re
 
 CONCENTRATION = 50.0  # parameter a of the Beta(a, a) mixture; 50 suits shares of flips to wrong near .5 to .6
 
+EITHER = 5.0  # the same where both directions count: where answers grow, nearly all of them are longer
+
 SERIES_TERMS = 400
 
 
 @dataclass(frozen=True)
 class Watched:
-    """The evidence that the model does worse than the reference, after each of T dates."""
+    """The evidence that the model does worse than the reference (or otherwise), after each of T dates."""
 
     log_evidence: Floats  # over the processes so far, the largest ln E + ln w_j, shape (T,)
     starts: Ints  # the date at which that process started, shape (T,)
@@ -40,6 +46,11 @@ class Watched:
     better: Ints
     threshold: float  # ln(1/α); an alarm is raised once the evidence reaches it
     alarm: int | None  # the date of the alarm, None if there is none
+
+    @property
+    def since(self) -> int | None:
+        """The date from which on the evidence behind the alarm counts."""
+        return None if self.alarm is None else int(self.starts[self.alarm])
 
 
 def matched_runs(
@@ -87,7 +98,13 @@ def process_weights(series: Sequence[Iterable[int]], dates: int) -> list[Floats]
     return [1.0 / ((own + 1.0) * (own + 2.0) * begun[own]) for own in asked]
 
 
-def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | None = None) -> Watched:
+def watch(
+    dates: Sequence[DateFlips],
+    alpha: float = 0.05,
+    weights: Floats | None = None,
+    *,
+    either: bool = False,
+) -> Watched:
     """Follow a model over dates, one look after each.
 
     Args:
@@ -95,6 +112,7 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
         alpha: probability of ever raising an alarm if the model never does worse than the reference.
         weights: share of the level for the process that starts on each date, shape (T,); by default those of
             a single series that has all dates.
+        either: whether better counts like worse, for what is neither.
 
     Raises EvidenceError if there is no date, or one lists a unit twice or not one sign for each.
     """
@@ -115,7 +133,7 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
                 firsts[start, int(sign < 0)] += 1
         counts[: now + 1] += np.cumsum(firsts[: now + 1], axis=0)
         worse, better = counts[: now + 1].T
-        best, evidence[now] = _strongest(worse, better, log_weights[: now + 1])
+        best, evidence[now] = _strongest(worse, better, log_weights[: now + 1], either)
         strongest[now] = best, worse[best], better[best]
     threshold = float(-np.log(alpha))
     reached = np.flatnonzero(evidence >= threshold)
@@ -124,32 +142,38 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
     return Watched(evidence, starts, worse, better, threshold, alarm)
 
 
-def _strongest(worse: Ints, better: Ints, log_weights: Floats) -> tuple[int, float]:
+def _strongest(worse: Ints, better: Ints, log_weights: Floats, either: bool) -> tuple[int, float]:
     """The process with the largest ln E + ln w, and that value.
 
     No mixture exceeds the largest likelihood ratio, so only processes whose ratio could win are worked out.
     """
     flips = np.maximum(worse + better, 1)
     ratio = flips * np.log(2.0) + xlogy(worse, worse / flips) + xlogy(better, better / flips)
-    bounds = np.where(worse > better, ratio, 0.0) + log_weights
+    bounds = np.where((worse > better) | either, ratio, 0.0) + log_weights
+    value = partial(log_e_value, concentration=EITHER if either else CONCENTRATION, either=either)
     first = int(np.argmax(bounds))
-    least = float(log_e_value(worse[first], better[first])) + log_weights[first]
+    least = float(value(worse[first], better[first])) + log_weights[first]
     chosen = np.flatnonzero(bounds >= least - ROUNDING)
-    logs = log_e_value(worse[chosen], better[chosen]) + log_weights[chosen]
+    logs = value(worse[chosen], better[chosen]) + log_weights[chosen]
     best = int(np.argmax(logs))
     return int(chosen[best]), float(logs[best])
 
 
-def log_e_value(worse: ArrayLike, better: ArrayLike, concentration: float = CONCENTRATION) -> Floats:
+def log_e_value(
+    worse: ArrayLike, better: ArrayLike, concentration: float = CONCENTRATION, *, either: bool = False
+) -> Floats:
     """Ln E = m ln 2 + ln B(b + a, c + a) − ln B(a, a) + ln 2 + ln P[Beta(b + a, c + a) > ½].
 
     The likelihood ratio of b flips to wrong and c to right, any shape each, under a share q ~ Beta(a, a) cut
-    to (½, 1], against q = ½; a is the concentration.
+    to (½, 1], against q = ½; a is the concentration. With `either` q is not cut, and the last two terms are
+    left out.
     """
     first = np.asarray(worse, dtype=np.float64) + concentration
     second = np.asarray(better, dtype=np.float64) + concentration
     flips = first + second - 2.0 * concentration
     prior = betaln(concentration, concentration)
+    if either:
+        return flips * np.log(2.0) + betaln(first, second) - prior
     chance = np.asarray(betainc(second, first, 0.5))
     with np.errstate(divide="ignore"):
         upper: Floats = np.log(chance)

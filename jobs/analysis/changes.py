@@ -56,13 +56,16 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     return replace(analysis, results=results, warnings=(*analysis.warnings, *said))
 
 
-def paired_values(task: PairedTask, measurement: Measurement) -> TaskScores | None:
-    """A measurement in the place of the scores of a task with common items; None where no item has it."""
+def paired_values(task: PairedTask, measurement: Measurement, *, even: bool = False) -> TaskScores | None:
+    """A measurement in the place of the scores of a task with common items; None where no item has it.
+
+    With `even`, only of items with as many reruns of the one model as of the other.
+    """
     values = [side.measured.get(measurement.name) for side in task.sides]
     if task.scores is None or values[0] is None or values[1] is None:
         return None
     first, second = (np.asarray(one[task.common], dtype=np.float64) for one in values if one is not None)
-    known = ~(np.isnan(first) | np.isnan(second))
+    known = ~(np.isnan(first) | np.isnan(second) | (task.scores.unequal & even))
     if not known.any():
         return None
     return task.scores.part(

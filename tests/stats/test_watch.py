@@ -48,6 +48,17 @@ def test_the_same_answers_every_day_are_no_new_evidence():
     assert found.log_evidence.max() == found.log_evidence[0]
 
 
+def test_in_either_direction_it_is_the_mean_of_both():
+    """The whole mixture is half of each of its halves, so that either direction counts alike."""
+    for worse, better in ((12, 4), (0, 0), (3, 30)):
+        both = [float(log_e_value(*flips, 5.0)) for flips in ((worse, better), (better, worse))]
+        expected = np.logaddexp(*both) - np.log(2)
+        assert float(log_e_value(worse, better, 5.0, either=True)) == pytest.approx(expected)
+    longer, shorter = (watch([one_way(range(40), *flips)], either=True) for flips in ((30, 2), (2, 30)))
+    assert longer.log_evidence == pytest.approx(shorter.log_evidence)
+    assert longer.alarm == shorter.alarm == 0
+
+
 def test_the_strongest_process_is_found():
     """Against working out every process at every date."""
     rng = np.random.default_rng(3)
@@ -128,6 +139,23 @@ def test_false_alarms_without_a_change(fresh):
         ]
         alarms += watch(dates).alarm is not None
     assert alarms / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+@pytest.mark.slow
+def test_three_hundred_days_without_a_change_of_any_measurement():
+    """Of 40 histories, each of six measurements at a sixth of the level, two raise an alarm at most.
+
+    Lengths differ on most items and by chance, shares on few; the same items are asked every day, and the
+    answers are drawn anew, of the reference, too.
+    """
+    alarms = 0
+    for seed in range(40):
+        rng = np.random.default_rng([9, seed])
+        for differs in (0.9, 0.9, 0.1, 0.5, 0.05, 0.3):
+            p = [differs / 2, 1 - differs, differs / 2]
+            dates = [(np.arange(40) + 40 * (day % 50), rng.choice([-1, 0, 1], 40, p=p)) for day in range(300)]
+            alarms += watch(dates, 0.05 / 6, either=True).alarm is not None
+    assert alarms <= 2
 
 
 UNKNOWN = ((-1,) * 3, (-1,))

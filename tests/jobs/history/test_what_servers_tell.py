@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.runs import MadeTask, make_run
-from standin.server import StandInServer, completion, reply
+from standin.server import StandInServer, reply
 
 N = 40
 RIGHT = [[1] * 30 + [0] * 10]
@@ -26,7 +27,7 @@ def asked(models, **told):
     measured = {
         name: dict.fromkeys(others, [silent.get(name)] * N)
         | {last: value if isinstance(value, list) else [value] * N}
-        for name, value in {**own, "output_tokens": 5}.items()
+        for name, value in {"output_tokens": 5, **own}.items()
     }
     return MadeTask({(name, 0.0): RIGHT for name in models}, measured=measured)
 
@@ -58,6 +59,22 @@ def test_a_change_is_named_on_its_day(lldeg, tmp_path, models, column):
     assert {date: list(changes) for date, changes in changes_in(folder).items()} == {"2026-01-05": [column]}
 
 
+def test_longer_answers_are_named_on_their_day(lldeg, tmp_path):
+    """Tokens grow by 30 % on the fourth of six days; it is no alarm, and nothing else has changed."""
+    long = [10 + number for number in range(N)]
+    grown = [round(1.3 * tokens) for tokens in long]
+    folder = days(tmp_path, ("provider",), [{"output_tokens": long}] * 3 + [{"output_tokens": grown}] * 3)
+    ended = lldeg("history", folder)
+    assert ended.status == 0
+    said = "2026-01-05: output tokens changed: 29.5 → 38.35, +30.00 % [29.68, 30.33], since 2026-01-05"
+    assert said in " ".join(ended.out.split())
+    (series,) = json.loads((folder / "analysis" / "history.json").read_text())["series"]
+    changed = {one["measurement"]: (one["changed"], one["since"]) for one in series["measurements"]}
+    day = "2026-01-05T00:00:00+00:00"
+    assert changed == {"output_tokens": (day, day), "empty": (None, None)}
+    assert "output tokens" in (folder / "analysis" / "history.svg").read_text()
+
+
 def test_a_route_that_comes_back_is_named_again(lldeg, tmp_path):
     """Each day is compared with the one before; a second route on one day is a change, too."""
     both = ["P", "Q"] * (N // 2)
@@ -77,10 +94,16 @@ def test_a_server_that_says_nothing_changes_nothing(lldeg, tmp_path):
 
 @pytest.mark.slow
 def test_three_hundred_unchanged_days_say_nothing(lldeg, tmp_path):
-    """No alarm, no change."""
-    folder = days(tmp_path, ("reference", "provider"), [{}] * 300)
+    """No alarm, no change, though answers are of another length on every day."""
+    rng = np.random.default_rng(0)
+    lengths = rng.poisson(30, (300, N)).tolist()
+    told = [{"output_tokens": tokens, "looping": rng.random(N).tolist()} for tokens in lengths]
+    folder = days(tmp_path, ("provider",), told)
     assert lldeg("history", folder).status == 0
     assert changes_in(folder) == {}
+    (series,) = json.loads((folder / "analysis" / "history.json").read_text())["series"]
+    changed = {one["measurement"]: one["changed"] for one in series["measurements"]}
+    assert changed == dict.fromkeys(("output_tokens", "looping", "empty"))
 
 
 # in one run ---------------------------------------------------------------------------------------------
@@ -153,42 +176,65 @@ def test_cut_and_uncounted_prompts_are_not_compared(lldeg, tmp_path):
 # from servers to the page -------------------------------------------------------------------------------
 
 
+def changed_by(day, name):
+    """What a provider that changes one thing on the fourth day says of itself; the others never do."""
+    own = {"model": f"m-{name}", "system_fingerprint": "fp_1", "provider": "P1"}
+    usage = {"prompt_tokens": 20, "completion_tokens": 20}
+    if day == 4:
+        own |= {"fingerprint": {"system_fingerprint": "fp_2"}, "route": {"provider": "P2"}}.get(name, {})
+        usage |= {"template": {"prompt_tokens": 21}, "length": {"completion_tokens": 26}}.get(name, {})
+    return own | {"usage": usage}
+
+
 @pytest.mark.ray
-def test_a_silent_night_at_a_provider(command, tmp_path):
-    """Two sweeps against servers: overnight the provider changes model, build, route and template."""
+def test_each_change_of_a_provider_is_named_on_its_day(command, tmp_path):
+    """Sweeps of four days against a server that changes build, template, route, length or format of calls."""
+    day = 1
+    call = {"function": {"name": "act", "arguments": "{}"}}
 
-    def behave(day):
-        def answer(_, body):
-            said = json.loads(completion(body, "one")[-1])
-            own = {"model": f"m-{day}", "system_fingerprint": f"fp_{day}", "provider": f"P{day}"}
-            said["usage"]["prompt_tokens"] += day - 1
-            return reply(said | own)
+    def answer(_, body):
+        said = {"content": "one"}
+        if "tools" in body:
+            in_text = day == 4 and body["model"] == "tools"
+            said = {"content": f"<tool_call>{json.dumps(call['function'])}</tool_call>"}
+            said = said if in_text else {"content": None, "tool_calls": [call]}
+        choice = {"index": 0, "finish_reason": "stop", "message": said}
+        return reply({"choices": [choice], **changed_by(day, body["model"])})
 
-        return answer
-
-    reference, *provider = (StandInServer(behave(day)) for day in (1, 1, 2))
-    write_task(tmp_path / "pack", "asked", questions(4), **GENERATE)
-    for day, server in enumerate(provider, 1):
-        urls = {"reference": reference.url, "provider": server.url}
-        sweep = write_sweep(
-            tmp_path,
-            model="small",
-            baseline="reference",
-            engine={"kind": "lm-eval:local-completions", "tokenizer_backend": "None"},
-            variants={name: {"engine": {"base_url": url}} for name, url in urls.items()},
-            tasks=["asked"],
-        )
-        run = tmp_path / "runs" / f"2026-11-0{day}"
-        assert command.run("submit", sweep, "--run-dir", run, cwd=tmp_path)[0] == 0
-    for server in (reference, *provider):
-        server.end()
-    status, _, err = command.run("history", tmp_path / "runs", cwd=tmp_path)
-    assert status == 0, err
-    assert changes_in(tmp_path / "runs") == {
-        "2026-11-02": {
-            "served_model": {"before": ["m-1"], "now": ["m-2"]},
-            "system_fingerprint": {"before": ["fp_1"], "now": ["fp_2"]},
-            "provider": {"before": ["P1"], "now": ["P2"]},
-            "prompt_tokens": {"before": ["as many as the reference"], "now": ["1 prompt token more"]},
+    names = ("reference", "fingerprint", "template", "route", "length", "tools")
+    server = StandInServer(answer)
+    write_task(tmp_path / "pack", "asked", questions(30), **GENERATE)
+    calls = [
+        {
+            "messages": [{"role": "user", "content": f"Act {number}."}],
+            "tools": [{"function": call["function"]}],
         }
+        for number in range(30)
+    ]
+    (tmp_path / "pack" / "calls.jsonl").write_text("".join(json.dumps(one) + "\n" for one in calls))
+    sweep = write_sweep(
+        tmp_path, baseline="reference", tasks=["asked", "calls"], prompt={"apply_chat_template": True},
+        engine={
+            "kind": "lm-eval:local-chat-completions", "base_url": server.url, "tokenizer_backend": "None",
+        },
+        variants={name: {"model": name} for name in names},
+    )  # fmt: skip
+    for day in range(1, 5):
+        run = tmp_path / "runs" / f"2026-11-0{day}"
+        status, _, err = command.run("submit", sweep, "--run-dir", run, cwd=tmp_path)
+        assert status == 0, err
+    server.end()
+    status, out, err = command.run("history", tmp_path / "runs", cwd=tmp_path)
+    assert status == 0, err
+    history = json.loads((tmp_path / "runs" / "analysis" / "history.json").read_text())
+    found = {
+        one["model"]: {
+            **{name: point["date"] for point in one["points"] for name in point["changes"]},
+            **{own["measurement"]: own["changed"] for own in one["measurements"] if own["changed"]},
+        }
+        for one in history["series"]
     }
+    columns = {"fingerprint": "system_fingerprint", "template": "prompt_tokens", "route": "provider",
+               "length": "output_tokens", "tools": "called"}  # fmt: skip
+    assert found == {name: {column: "2026-11-04T00:00:00+00:00"} for name, column in columns.items()}
+    assert out.count("\n2026-11-04: ") == 5
