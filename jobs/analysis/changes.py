@@ -1,18 +1,21 @@
 """What changed beside the scores: every measurement of every variant, apart from the verdict on quality."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.control import controls_of
 from jobs.analysis.pairing import PairedTask
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode
+from jobs.scores.score_set import Column
 from orchestrator.rundir.measurements import BY_NAME, MEASUREMENTS, Measurement
 from stats.change import Change, ChangeVerdict, conclude_changes, measure_change, trigger_f1
 from stats.drop import evidence_of
+from stats.results import NAN
 from stats.scores import TaskScores
 from stats.verdict import Code
 
@@ -25,14 +28,20 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     """An analysis with the changes of its variants, and a warning where truncation is one of them.
 
     The items are those that the verdict counts. A policy's tolerances take the place of the usual ones. The
-    items of a variant that was stopped early were chosen by their scores, so nothing is tested there.
+    items of a variant that was stopped early were chosen by their scores, so nothing is tested there. How far
+    a variant's distributions are from the baseline's is compared with how far the control's are, since any
+    two engines differ by rounding; without a control it is not tested.
     """
     rules = {} if request.policy is None else request.policy.measurements
     alpha, found = analysis.settings.alpha, list[tuple[int, Change]]()
+    floors = {control.temperature: control for control in reversed(controls_of(analysis, request))}
     for number, result in enumerate(analysis.results):
+        floor = floors.get(result.temperature, result)
+        floor_sides = {task.info.name: task.sides[1] for task in floor.tasks if floor is not result}
         for one in MEASUREMENTS:
             tasks = [task for task in result.tasks if task.scores is not None]
-            values = [pairs for task in tasks if (pairs := paired_values(task, one)) is not None]
+            against = floor_sides if not one.column and floor_sides else None
+            values = [pairs for task in tasks if (pairs := paired_values(task, one, against)) is not None]
             if values:
                 change = measure_change(
                     one.name,
@@ -43,7 +52,7 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
                     tested=one.tested and not PARTIAL & set(result.comparison.reason_codes),
                     may_swap=all(task.scores.answers is None for task in tasks if task.scores),
                 )
-                found.append((number, change))
+                found.append((number, change if one.column or against else replace(change, p=NAN)))
     concluded = conclude_changes([change for _, change in found], alpha)
     changes: list[list[Change]] = [[] for _ in analysis.results]
     for (number, _), change in zip(found, concluded, strict=True):
@@ -56,12 +65,20 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     return replace(analysis, results=results, warnings=(*analysis.warnings, *said))
 
 
-def paired_values(task: PairedTask, measurement: Measurement, *, even: bool = False) -> TaskScores | None:
+def paired_values(
+    task: PairedTask,
+    measurement: Measurement,
+    against: Mapping[str, Column] | None = None,
+    *,
+    even: bool = False,
+) -> TaskScores | None:
     """A measurement in the place of the scores of a task with common items; None where no item has it.
 
-    With `even`, only of items with as many reruns of the one model as of the other.
+    With `even`, only of items with as many reruns of the one model as of the other. The columns to compare it
+    with, by task, are the baseline's unless others are given.
     """
-    values = [side.measured.get(measurement.name) for side in task.sides]
+    base = task.sides[0] if against is None else against.get(task.info.name)
+    values = [None if side is None else side.measured.get(measurement.name) for side in (base, task.sides[1])]
     if task.scores is None or values[0] is None or values[1] is None:
         return None
     first, second = (np.asarray(one[task.common], dtype=np.float64) for one in values if one is not None)

@@ -21,6 +21,13 @@ from stats.tasks.combine import combine_scores
 from stats.verdict import Verdict
 
 
+def controls_of(analysis: Analysis, request: AnalyzeRequest) -> list[VariantResult]:
+    """The controls: the one asked for, else those that a run declares."""
+    stated = set().union(*(run.declaring("control") for run in analysis.scores.runs))
+    names = {request.control} if request.control else stated
+    return [result for result in analysis.results if result.variant in names]
+
+
 def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     """An analysis with what is wrong with its controls first among its warnings.
 
@@ -30,9 +37,7 @@ def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     if request.control not in {None, *others}:
         said = f"there is no such variant; the variants are {some(others, 20)}."
         raise UserError(f"--control {request.control}: {said}")
-    stated = set().union(*(run.declaring("control") for run in analysis.scores.runs))
-    names = {request.control} if request.control else stated
-    controls = [result for result in analysis.results if result.variant in names]
+    controls = controls_of(analysis, request)
     notices = []
     for result in controls:
         if found := _difference(result, analysis.settings, analysis.settings.alpha / (2 * len(controls))):

@@ -5,8 +5,10 @@ manifest says what was to be done, so it alone decides what is missing.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from posixpath import dirname
@@ -214,6 +216,32 @@ def read_files(
             yield from zip(paths, tables, strict=True)
 
 
+def scores_of_answers(run: RunFiles, model: str, task: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """How a model scores the baseline's answers, by item, temperature (of 32 bits) and seed.
+
+    They are tokens and log-probabilities, both of shape (places, 1 + k); of a task with choices, the
+    log-likelihoods of its own answer, shape (choices,). What is damaged is left out.
+
+    Raises OSError if the storage fails.
+    """
+    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    if "fidelity" not in run.manifest:
+        return known
+    texts = run.tasks[task]["output_type"] == GENERATE
+    files = run.store.fidelity.sample_paths().get((model, task), []) if texts else run.samples(model, task)
+    shape = -1, run.manifest["fidelity"]["top"] + 1
+    for _, table in read_files(run, files, [*PLACE, *(("tokens", "logprobs") if texts else (RESPONSE,))]):
+        columns = () if table is None else table.columns
+        for item, temperature, seed, *told in zip(*columns, strict=True):
+            with suppress(AttributeError, TypeError, ValueError):  # of a failed request, or another kind
+                if texts:
+                    arrays = [np.asarray(one.values.to_numpy()).reshape(shape) for one in told]
+                else:
+                    arrays = [np.array([float(value) for value, _ in json.loads(told[0].as_py())])]
+                known[item.as_py(), np.float32(temperature.as_py()), seed.as_py()] = tuple(arrays)
+    return known
+
+
 def refuse_damaged(files: Sequence[str]) -> None:
     """End where an answer that is left out would be taken for one that never was.
 
@@ -403,10 +431,13 @@ class Footers:
     def count(self, run: RunFiles) -> dict[str, Count]:
         """Samples by variant."""
         asked = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
+        asked += run.manifest.get("fidelity", {}).get("samples", 0)
+        scored = run.store.fidelity.sample_paths() if "fidelity" in run.manifest else {}
         told = read_status(run.store).variants
         counts = {}
         for variant in run.models:
             paths = [path for task in run.tasks for path in run.samples(variant, task)]
+            paths += [path for task in run.tasks for path in scored.get((variant, task), ())]
             unknown = [path for path in paths if path not in self._known]
             with ThreadPoolExecutor(readers(run.store.filesystem)) as pool:
                 self._known.update(zip(unknown, pool.map(partial(_rows, run), unknown), strict=True))

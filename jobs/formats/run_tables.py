@@ -9,21 +9,31 @@ answers, say what a task consists of: an item without an answer is missing, not 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.formats.log_tables import chosen_answer
 from jobs.formats.metrics import parse_range, refuse_unused, requested, resolve_metric
 from jobs.formats.notices import Notice, NoticeCode, some
-from jobs.formats.run_files import MARKS, RunFiles, refuse_damaged, runs_in, scan
+from jobs.formats.run_files import (
+    MARKS,
+    PLACE,
+    RunFiles,
+    refuse_damaged,
+    runs_in,
+    scan,
+    scores_of_answers,
+)
 from jobs.formats.samples import InputFormat, Stated, Temperature
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Tables, TaskTables
 from orchestrator.errors import UserError
 from orchestrator.rundir.measurements import Measurement, of_answers
-from stats.arrays import Ints
+from stats.arrays import Floats, Ints
+from stats.fidelity import NAMES, choice_fidelity, text_fidelity
 
 FORMAT = InputFormat(
     "a run directory or a folder of runs", "a run directory, a folder of runs", runs_in, None
@@ -49,6 +59,7 @@ class RunTask(TaskTables):
         self.has_seeds = not any(run.manifest.get("imported") for run in self._runs)
         self._prompts, self._lock = pa.array([], pa.string()), Lock()
         self._answers: dict[Hashable, int] = {}
+        self._scored: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}  # by the baseline of a run
 
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
         """The metric asked for, else the one that the manifest names."""
@@ -103,7 +114,9 @@ class RunTask(TaskTables):
         if text == "prompt_hash":
             torn, measured = self._torn, of_answers(self._entry.get("output_type"))
         for run in self._runs:
+            fidelity = self._fidelity(run, model) if text == "prompt_hash" else {}
             for table in scan(run, run.samples(model, self.name), metric, text, torn, measured=measured):
+                told = {one.name: table.column(one.name).to_numpy() for one in measured}
                 yield Answers(
                     label=run.location,
                     part=0,
@@ -114,10 +127,23 @@ class RunTask(TaskTables):
                     texts=self._codes(table.column(text).combine_chunks(), text),
                     marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
                     unscored=table.column("unscored").to_numpy(),
-                    measured={one.name: table.column(one.name).to_numpy() for one in measured},
+                    measured=told | _at_places(table, fidelity),
                 )
             if text == "response":
                 refuse_damaged(torn)
+
+    def _fidelity(self, run: RunFiles, model: str) -> dict[tuple[Any, ...], Floats]:
+        """How far a model is from the run's baseline, by place: the numbers of `stats.fidelity.NAMES`."""
+        own, known = scores_of_answers(run, model, self.name), {}
+        if own and run.location not in self._scored:
+            self._scored[run.location] = scores_of_answers(run, str(run.baseline), self.name)
+        for place, scores in own.items():
+            first = self._scored[run.location].get(place, ())
+            if len(first) == 2:
+                known[place] = text_fidelity(*zip(first, scores, strict=True))
+            elif first and scores[0].size == first[0].size > 1:
+                known[place] = choice_fidelity(first[0], scores[0])
+        return known
 
     def _codes(self, column: pa.Array, text: str) -> Ints:
         """A number per distinct prompt or answer; the dictionary of the column is all that is looked up."""
@@ -156,6 +182,18 @@ class RunTask(TaskTables):
     def answers_equally(self, model: str) -> bool:
         """Whether the footers of the files tell that there is one text."""
         return all(run.is_monotonous(model, self.name) for run in self._runs if model in run.models)
+
+
+def _at_places(table: pa.Table, known: Mapping[tuple[Any, ...], Floats]) -> dict[str, NDArray[np.float32]]:
+    """Numbers of `stats.fidelity.NAMES` that are known by place, as columns beside a table of samples."""
+    if not known:
+        return {}
+    items, numbers = table.column("item").to_numpy(), np.full((len(NAMES), table.num_rows), np.nan, "f4")
+    rows = np.flatnonzero(np.isin(items, list({item for item, *_ in known})))
+    others = (table.column(name).take(rows).to_pylist() for name in PLACE[1:])
+    for row, temperature, seed in zip(rows, *others, strict=True):
+        numbers[:, row] = known.get((int(items[row]), np.float32(temperature), seed), np.nan)
+    return dict(zip(NAMES, numbers, strict=True))
 
 
 def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_reruns: bool = False) -> Tables:

@@ -80,7 +80,8 @@ def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:
     table = _ruled_table(f"{plan.sweep.store.url}: {counts}; {engines}", headings, names=2)
     for cell, count in zip(plan.cells, missing, strict=True):
         numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, count)
-        table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
+        task = f"{cell.task} (fidelity)" if cell.fidelity else cell.task
+        table.add_row(Text(cell.variant), Text(task), *(f"{number:,}" for number in numbers))
     return table
 
 
@@ -129,6 +130,9 @@ def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
             each = answer_lengths.get(cell.task)
             answers = most if each is None else lengths.items * each
             times = missing / lengths.items * sum(repeats) / len(repeats)
+            if cell.fidelity:  # reads the answers, too
+                work += times * np.array([lengths.requests, lengths.tokens + answers, 0, 0])
+                continue
             work += times * np.array([lengths.requests, lengths.tokens, answers, most])
     return work
 
@@ -160,7 +164,7 @@ def work_lines(
             early = f", with early stopping {longest if least == longest else f'{least} to {longest}'}"
         source = f"{_rounded(speed[0])} tokens a second ({speed[1]})"
         yield f"At {source} that takes {_hours(seconds)}{early}."
-    items = [(len(cell.items), cell.longest_answer > 0) for cell in plan.cells_of(plan.sweep.config.baseline)]
+    items = [(len(cell.items), cell.longest_answer > 0) for cell in plan.baseline_cells]
     generating = sum(count for count, is_text in items if is_text) / sum(count for count, _ in items)
     if generating < 1:
         yield (
@@ -233,7 +237,7 @@ def detectable_designs(plan: Plan, rate_of: RateOf) -> Designs:
     rates weighted by items, and the fewest reruns of any.
     """
     (alpha, cases), designs = sharing(plan), {}
-    cells = plan.cells_of(plan.sweep.config.baseline)
+    cells = plan.baseline_cells
     for temperature in sorted({rerun.temperature for cell in cells for rerun in cell.reruns}):
         reruns = {cell.task: sum(r.temperature == temperature for r in cell.reruns) for cell in cells}
         items = {cell.task: len(cell.items) for cell in cells if reruns[cell.task]}

@@ -10,14 +10,17 @@ CHANGE_HEADER = ("measurement", "verdict", "mean", "change", "p")
 
 def change_amount(change: Change, value: float, *, sign: bool = True) -> str:
     """A change: in percent of the baseline's mean, or for shares in points."""
-    return (
-        amount(value, "share", sign=sign) if change.relative or is_share(change) else amount(value, "metric")
-    )
+    return amount(value, "share" if change.relative or is_share(change) else "metric", sign=sign)
 
 
 def is_share(change: Change) -> bool:
     """Whether values range from 0 to 1."""
     return BY_NAME[change.measurement].unit == "share"
+
+
+def unit_text(change: Change) -> str:
+    """What a change is told in."""
+    return "%" if change.relative else "points" if is_share(change) else BY_NAME[change.measurement].unit
 
 
 def means_text(change: Change) -> str:
@@ -28,7 +31,7 @@ def means_text(change: Change) -> str:
 
 def change_text(change: Change) -> str:
     """A change with its interval and unit."""
-    unit, (low, high) = "%" if change.relative else "points", change.change_interval
+    unit, (low, high) = unit_text(change), change.change_interval
     said = f"{change_amount(change, change.change)} {unit}"
     if change.verdict is ChangeVerdict.DESCRIBED:
         return said
@@ -38,8 +41,9 @@ def change_text(change: Change) -> str:
 def verdict_text(change: Change) -> str:
     """The verdict for people, with the tolerance that was shown."""
     if change.verdict is ChangeVerdict.WITHIN:
-        size = f"{100 * change.tolerance:g}"
-        return f"within {size} {'%' if change.relative else 'point' if size == '1' else 'points'}"
+        unit = unit_text(change)
+        size = f"{change.tolerance * (100 if unit in {'%', 'points'} else 1):g}"
+        return f"within {size} {'point' if (size, unit) == ('1', 'points') else unit}"
     return "–" if change.verdict is ChangeVerdict.DESCRIBED else change.verdict.value
 
 
@@ -54,7 +58,7 @@ def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str,
             p_text(change.p_adjusted),
         )
         for change in result.changes
-        if same or change.p < 1.0 or change.verdict is ChangeVerdict.DESCRIBED
+        if same or not change.p >= 1.0
     ]
 
 

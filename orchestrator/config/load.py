@@ -158,6 +158,8 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
         if not name.strip() or not name.isprintable() or name in {".", ".."} or len(name) > 100:
             yield f"{name!r} cannot be used as the name of a variant"
     yield from _thinking_problems(config.prompt)
+    if config.fidelity and config.stopping:
+        yield "fidelity needs all answers of the baseline: remove it, or stopping"
     yield from _unwritable(config, variants)
     for folder in config.include_path:
         if not os.path.isdir(folder):  # noqa: PTH112 - Path raises for a name that no disk can hold

@@ -278,6 +278,14 @@ class StoppingConfig(Section):
     would be in it. Its level and margin take the place of those of `analysis`."""
 
 
+class FidelityConfig(Section):
+    """That every variant scores the baseline's own answers, token by token."""
+
+    answers: Literal["baseline"] = "baseline"  # whose answers
+    top: int = Field(default=20, ge=1, le=20)  # likeliest tokens per place, from which the divergence follows
+    items: int = Field(default=500, ge=1)  # of all tasks that generate text together, chosen at random
+
+
 class SweepConfig(Section):
     """Everything `lldeg submit` needs: variants x tasks x temperatures x seeds."""
 
@@ -298,6 +306,8 @@ class SweepConfig(Section):
     analysis: AnalysisConfig = AnalysisConfig()
     stopping: StoppingConfig | None = None
     """Stop a variant as soon as its verdict is certain; default: answer every planned sample."""
+    fidelity: FidelityConfig | None = None
+    """How far the variants' distributions of tokens are from the baseline's; default: not asked for."""
     confirm_run_unsafe_code: bool = False  # allow tasks that execute the code a model wrote, in a sandbox
 
     @model_validator(mode="before")

@@ -12,6 +12,10 @@ from pydantic import ValidationError
 from orchestrator.errors import AnswerWithheldError, PromptTooLongError, error_text
 
 GENERATE, LOGLIKELIHOOD, ROLLING = "generate_until", "loglikelihood", "loglikelihood_rolling"
+TOKENS = "tokens"
+"""A request of our own: (context, text, k) for the log-probability of each token of the text, and of the k
+likeliest ones at its place. The response is (tokens, log-probabilities), flat lists with, for each place, the
+text's own token and those k, the likeliest first; -1 and NaN where there are fewer."""
 DEFAULT_KIND = "vllm"
 ENV, LORA, PYTHON, IMAGE, COMMITS, SHARE = "env", "lora", "python", "image", "commits", "share_contexts"
 OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, IMAGE, COMMITS, SHARE})
@@ -49,7 +53,7 @@ SERVED_COUNTS = ("cached_tokens", "reasoning_tokens")
 class Query:
     """One request to a model."""
 
-    kind: str  # lm-eval's request type: generate_until, loglikelihood or loglikelihood_rolling
+    kind: str  # lm-eval's request type: generate_until, loglikelihood or loglikelihood_rolling; or TOKENS
     arguments: tuple[Any, ...]  # (context, lm-eval's generation settings), (context, continuation) or (text,)
     seed: int = 0
     whole: bool = False  # whether a prompt that does not fit is an error; else, as in lm-eval, it is cut
@@ -221,6 +225,15 @@ def log_likelihood(value: Any) -> float:
     if not isfinite(number) or number > ROUNDING:
         raise ValueError(f"a log-likelihood is {number:g}, but must be finite and at most 0")
     return number
+
+
+def check_tokens(response: Any, top: int) -> None:
+    """Raise a ValueError or TypeError if a response is not one to a request for `TOKENS`."""
+    tokens, values = response
+    if len(tokens) != len(values) or len(tokens) % (top + 1):
+        raise ValueError(f"{len(tokens)} tokens have {len(values)} log-probabilities")
+    for value in values[:: top + 1]:
+        log_likelihood(value)
 
 
 def token_count(value: Any) -> int | None:

@@ -84,6 +84,11 @@ class EngineKind(ABC):
         """Whether it takes conversations and renders them itself; it then returns no log-likelihoods."""
         return False
 
+    @property
+    def scores_tokens(self) -> bool:
+        """Whether it tells the log-probabilities of the tokens of a text, and of others in their places."""
+        return False
+
     def problems(self) -> Iterator[str]:
         """Mistakes in the options that are known before anything is loaded, each as the end of a sentence."""
         for name in ("data_parallel_size", "dp_size"):  # only one rank would be fed

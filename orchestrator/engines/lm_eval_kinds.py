@@ -109,6 +109,11 @@ class ServedClass(LmEvalClass):
         talks = kind.endswith("completions") or "chat" in kind
         return super().recognises(options) and (bool(options.get("base_url")) or talks)
 
+    @property
+    def scores_tokens(self) -> bool:
+        """Servers of completions echo a prompt with its log-probabilities."""
+        return not self.takes_messages
+
     def longest_prompt(self, request: str, answer: int, context: int | None) -> int | None:
         """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
         length = self.options.get("max_length", API_LENGTH)

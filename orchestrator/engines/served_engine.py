@@ -14,6 +14,9 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
+from math import nan
+from operator import itemgetter
 from typing import Any
 
 from lm_eval.models.api_models import JsonChatStr
@@ -102,6 +105,8 @@ class ServedEngine(base.Engine):
                     return self._generation(query)
                 if query.kind == base.LOGLIKELIHOOD:
                     return self._loglikelihoods(query, [split_pair(self._lm, *query.arguments)])
+                if query.kind == base.TOKENS:
+                    return self._token_scores(query)
                 (text,) = query.arguments
                 return self._loglikelihoods(query, rolling_windows(self._lm, text, self._lm.max_length - 1))
         except UNREADABLE as error:
@@ -183,6 +188,43 @@ class ServedEngine(base.Engine):
         create, message = self._lm._create_payload, self._lm.create_message
         bodies = (create(message([tokens]), generate=False, seed=query.seed) for tokens in inputs)
         return [self._with_extra(body) for body in bodies], read
+
+    def _token_scores(self, query: Query) -> Asked:
+        """A request for the log-probabilities of an answer's tokens, and of others in their places.
+
+        Servers tell the others by their texts. One that several tokens share tells of none.
+        """
+        context, text, top = query.arguments
+        head = self._lm.tok_encode(context, add_special_tokens=self._lm.add_bos_token)
+        whole = head + self._lm.tok_encode(text)[len(self._lm.tok_encode("")) :]
+        tokens = whole[-self._lm.max_length :]
+        cut = len(whole) - len(tokens)
+        query.check_cut(cut)
+        start, clean = max(len(head) - cut, 1), self._server.without_secrets
+
+        def read(outputs: list[Any]) -> Answer:
+            (output,) = outputs
+            choice = reply.only_choice(output, clean)
+            reply.check_logprobs(choice, len(tokens), start)
+            told, ids, values = choice["logprobs"], list[int](), list[float]()
+            for place in range(start, len(tokens)):
+                others = sorted(told["top_logprobs"][place].items(), key=itemgetter(1), reverse=True)[:top]
+                missing = top - len(others)
+                ids += [tokens[place], *(self._ids.get(one, -1) for one, _ in others), *[-1] * missing]
+                values += [told["token_logprobs"][place], *(value for _, value in others), *[nan] * missing]
+            return Answer((ids, values), None, len(tokens), 0, prompt_cut=cut)
+
+        message = self._lm.create_message([tokens])
+        body = self._lm._create_payload(message, generate=False, seed=query.seed) | {"logprobs": top}
+        return (self._with_extra(body),), read
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        """Tokens by their texts, as far as these are of one token only."""
+        tokenizer = self._lm.tokenizer
+        texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+        counts = Counter(texts)
+        return {text: token for token, text in enumerate(texts) if counts[text] == 1}
 
     def _with_extra(self, body: dict[str, Any]) -> dict[str, Any]:
         """A request with the fields of the option extra_body, and without those that it leaves out."""

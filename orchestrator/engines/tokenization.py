@@ -110,6 +110,15 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         overflow = max(0, len(head) + len(tail) - room)
         return ((head + tail)[overflow:], overflow), max(len(head) - overflow, 1)
 
+    def answered(self, context: str, answer: str) -> tuple[tuple[list[int], int], int]:
+        """The same of a prompt, as it is asked for text, and of an answer to it.
+
+        Each is encoded by itself, so that the tokens of an answer depend on no chat template.
+        """
+        head, tail = self.tok_encode(context), self.tok_encode(answer, add_special_tokens=False)
+        overflow = max(0, len(head) + len(tail) - self.max_length + 1)
+        return ((head + tail)[overflow:], overflow), max(len(head) - overflow, 1)
+
     def windows(self, text: str) -> list[tuple[list[int], int]]:
         """Disjoint windows over a long text, each as tokens and where its scored part starts."""
         pairs = rolling_windows(self, text, self.max_length - 2)

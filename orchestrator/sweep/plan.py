@@ -20,11 +20,11 @@ from orchestrator.rundir import schema
 from orchestrator.rundir.identity import Item, differences, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import Manifest, SoftwareEntry, StoppingEntry
-from orchestrator.rundir.store import without_errors
+from orchestrator.rundir.store import RunStore, without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.prepare import Sweep
-from orchestrator.sweep.tasks import Requests, SweepTask, items_of
-from stats.sequential.plan import asking_order
+from orchestrator.sweep.tasks import CHOICE_SEED, Requests, SweepTask, items_of
+from stats.sequential.plan import asking_order, item_order
 
 BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
@@ -55,6 +55,11 @@ class Plan:
     def cells_of(self, variant: str) -> list[Cell]:
         """The cells of a variant."""
         return [cell for cell in self.cells if cell.variant == variant]
+
+    @property
+    def baseline_cells(self) -> list[Cell]:
+        """Those of the baseline that ask for answers."""
+        return [cell for cell in self.cells_of(self.sweep.config.baseline) if not cell.fidelity]
 
     def initial_counts(self) -> dict[str, VariantProgress]:
         """Counts per variant before anything is done."""
@@ -102,29 +107,39 @@ def plan_sweep(
     beginning = "" if retry_errors else BUSY
     cells: list[Cell] = []
     damaged: list[str] = []
-    retried: dict[tuple[str, str], int] = {}
-    for variant, (name, task) in product(sweep.variants, sweep.tasks.items()):
-        files = store.read_cell(variant, name)
+    retried: dict[tuple[RunStore, str, str], int] = {}
+    for variant, (name, task), fidelity in product(sweep.variants, sweep.tasks.items(), (False, True)):
+        if fidelity and name not in sweep.scored_items:
+            continue
+        place = store.fidelity if fidelity else store
+        files = place.read_cell(variant, name)
         damaged += [path for path, rows in files.items() if rows is None]
         whole = [rows for rows in files.values() if rows is not None]
         counted = whole if stopping is not None else [without_errors(rows, beginning) for rows in whole]
         if again := sum(map(len, whole)) - sum(map(len, counted)):
-            retried[variant, name] = again
+            retried[place, variant, name] = again
         if remove_torn:
-            store.remove_torn(files)
-        told = {metric for rows in whole for metric in schema.unlisted_scores(columns, rows.schema)}
-        list_metrics(merged, task, told)
+            place.remove_torn(files)
         asked, shared = items[sweep.renderings[variant], name], _cell_digest(sweep, new, variant, name)
         passes = reruns(sweep.config.sampling, sampled=task.sampled)
         longest = task.longest_answer(sweep.config.sampling)
+        if fidelity:  # of some items and the first rerun of each temperature
+            order = item_order((item.item for item in asked), CHOICE_SEED)[: sweep.scored_items[name]]
+            asked = tuple(asked[number] for number in sorted(order.tolist()))
+            passes = tuple({one.temperature: one for one in reversed(passes)}.values())[::-1]
+            answers = _cell_digest(sweep, new, sweep.config.baseline, name)
+            shared, longest = digest([shared, answers, merged["fidelity"]["top"]]), 0
+        else:
+            told = {metric for rows in whole for metric in schema.unlisted_scores(columns, rows.schema)}
+            list_metrics(merged, task, told)
         missing = missing_samples(shared, asked, passes, [rows["sample_key"] for rows in counted])
         errors = sum(len(rows) - len(without_errors(rows, "")) for rows in whole) - again
-        looks = stopping["looks"] if stopping else 1
         built = sweep.built[sweep.renderings[variant], name].values()
         choices = 1 if task.sampled else min(map(len, built), default=1)
-        cells.append(Cell(variant, name, shared, asked, passes, longest, missing, looks, errors, choices))
-    for cell in retried if remove_torn else ():
-        store.remove_errors(*cell, beginning)
+        further = stopping["looks"] if stopping else 1, errors, choices, fidelity
+        cells.append(Cell(variant, name, shared, asked, passes, longest, missing, *further))
+    for place, variant, name in retried if remove_torn else ():
+        place.remove_errors(variant, name, beginning)
     warnings = _warnings(sweep, old, merged, damaged, sum(retried.values()))
     return Plan(sweep, merged, tuple(cells), (*warnings, *sweep.fitted.warnings))
 

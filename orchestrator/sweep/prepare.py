@@ -8,6 +8,8 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil
 from pathlib import Path
 
 from orchestrator.cluster.code_shipping import size_problem, unreadable_tasks
@@ -66,6 +68,19 @@ class Sweep:
                     f"{', '.join(variants)}, the longest by {worst.excess:,} tokens"
                 )
 
+    @cached_property
+    def scored_items(self) -> dict[str, int]:
+        """Of how many items variants score the baseline's answers, by task; none where items have several."""
+        if (asked := self.config.fidelity) is None:
+            return {}
+        sizes = {}
+        for name, task in self.tasks.items():
+            items = self.built[self.renderings[self.config.baseline], name].values()
+            if task.sampled and all(len(one) == 1 and (one[0].repeats or 1) == 1 for one in items):
+                sizes[name] = len(items)
+        most = sum(sizes.values())
+        return {name: ceil(size * min(asked.items, most) / most) for name, size in sizes.items()}
+
     @property
     def notes(self) -> list[str]:
         """A sentence for each decision that depends on this machine, and for each variant's own Python."""
@@ -100,6 +115,10 @@ class Sweep:
             "skipped": self.fitted.skipped,
             "tasks": {name: self._task_entry(task) for name, task in self.tasks.items()},
         }
+        if self.config.fidelity is not None:
+            temperatures = {rerun.temperature for rerun in reruns(self.config.sampling, sampled=True)}
+            scored = sum(self.scored_items.values()) * len(temperatures)
+            manifest["fidelity"] = {"top": self.config.fidelity.top, "samples": scored}
         if self.subset is not None:  # so that an analysis can refuse the runs that chose it
             origin = self.subset.chosen_by
             manifest["subset"] = {
@@ -166,6 +185,13 @@ def prepare(
     recorded = store.read_manifest()["tasks"] if store.has_run() else {}
     tasks = _load_tasks(config, library, subset, recorded, problems)
     problems += _unanswerable(variants, config.prompt, tasks)
+    if config.fidelity:
+        problems += [
+            f"variants.{name}: its engine does not tell log-probabilities of given answers, which fidelity "
+            "needs (kind vllm does, and servers of completions that echo a prompt): remove it, or fidelity"
+            for name, variant in variants.items()
+            if not variant.kind.scores_tokens
+        ]
     templates, renderings = chat_templates(variants, config.prompt, problems)
     built = _build_prompts(config.prompt, tasks, templates, problems)
     problems += store.name_problems(config.variants, tasks)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from lm_eval.api.instance import Instance
 
@@ -15,7 +16,8 @@ from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
 from orchestrator.rundir.measurements import looping
-from orchestrator.rundir.schema import ITEMS, with_scores
+from orchestrator.rundir.schema import FIDELITY, ITEMS, with_scores
+from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Answered, Requests, Scored, SweepTask, doc_text, items_of
 from stats.arrays import LARGEST_SCORE
@@ -80,6 +82,50 @@ def answer_block(
         ]
         for item, rerun in reruns
     ]
+    samples = _replies(engine, reruns, asked, on_end)
+    whole = [sample for sample in samples if sample.error is None]
+    answered = [_answered(built[sample.item.item], sample) for sample in whole]
+    scored = zip(whole, answered, score([_without_thoughts(one, end) for one in answered]), strict=True)
+    return [sample if sample.error is not None else _scored(*next(scored)) for sample in samples]
+
+
+def score_answers(
+    block: Block,
+    given: pa.Table,
+    top: int,
+    built: Requests,
+    engine: Engine,
+    *,
+    prompt: PromptConfig = PLAIN,
+    on_end: Callable[[EngineEndedError], None] | None = None,
+) -> list[Sample]:
+    """Ask the engine to score the answers that the baseline has given to a block, token by token.
+
+    Those that it has not given are left out; one that failed there has the same error here. The response of
+    a sample's answer is that of `base.TOKENS`, with the `top` likeliest tokens; arguments and errors are
+    otherwise those of `answer_block`.
+    """
+    rows = {(row["item"], np.float32(row["temperature"]), row["seed"]): row for row in given.to_pylist()}
+    failed, reruns, asked = [], [], []
+    for item, rerun in ((item, rerun) for item in block.items for rerun in block.reruns):
+        row = rows.get((item.item, np.float32(rerun.temperature), rerun.seed))
+        if row is not None and row["error"] is None:
+            (request,) = built[item.item]
+            reruns.append((item, rerun))
+            arguments = request.arguments[0], row["response"], top
+            asked.append([Query(base.TOKENS, arguments, whole=prompt.must_fit)])
+        elif row is not None:
+            failed.append(Sample(item, rerun, error=row["error"]))
+    return failed + _replies(engine, reruns, asked, on_end)
+
+
+def _replies(
+    engine: Engine,
+    reruns: Sequence[tuple[Item, Rerun]],
+    asked: Sequence[Sequence[Query]],
+    on_end: Callable[[EngineEndedError], None] | None,
+) -> list[Sample]:
+    """What an engine answers to the queries of each item and rerun, or why it does not."""
     queries = [query for own in asked for query in own]
     try:
         replies: Sequence[Answer | None] = engine.answer(queries)
@@ -95,10 +141,7 @@ def answer_block(
         said = list(islice(answers, len(own)))
         error = next((answer.error for answer in said if answer.error is not None), None)
         samples.append(Sample(item, rerun, said if error is None else (), error=error))
-    whole = [sample for sample in samples if sample.error is None]
-    answered = [_answered(built[sample.item.item], sample) for sample in whole]
-    scored = zip(whole, answered, score([_without_thoughts(one, end) for one in answered]), strict=True)
-    return [sample if sample.error is not None else _scored(*next(scored)) for sample in samples]
+    return samples
 
 
 def checked(query: Query, answer: Answer) -> Answer:
@@ -112,6 +155,9 @@ def checked(query: Query, answer: Answer) -> Answer:
         return answer
     response = answer.response
     try:
+        if query.kind == base.TOKENS:
+            base.check_tokens(response, query.arguments[2])
+            return answer
         if query.kind != GENERATE:
             base.log_likelihood(response[0] if query.kind == base.LOGLIKELIHOOD else response)
             return answer
@@ -223,6 +269,27 @@ def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sampl
         items = tuple(item for item, reruns in passes.items() if reruns == alike)
         later.append(replace(block, items=items, reruns=alike, was_refused=True))
     return kept, tuple(later)
+
+
+def rows_of(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:
+    """The rows of a block: its samples with these columns, or the scores of the baseline's answers."""
+    if not block.fidelity:
+        return samples_table(block, samples, columns)
+    rows = []
+    for sample in samples:
+        row = {"item": sample.item.item, "error": _utf8(sample.error), **vars(sample.rerun)}
+        row["sample_key"] = sample_key(block.cell, sample.item, sample.rerun)
+        for answer in sample.answers:
+            row["tokens"], row["logprobs"] = answer.response
+            row["prompt_tokens"] = answer.prompt_tokens
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=FIDELITY)
+
+
+def write_rows(store: RunStore, block: Block, rows: pa.Table, software: str | None) -> None:
+    """Write the rows of a block; an OSError if the storage fails."""
+    place = store.fidelity if block.fidelity else store
+    place.write_block(block.variant, block.task, block.name, rows, software)
 
 
 def samples_table(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:

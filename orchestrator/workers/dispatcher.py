@@ -57,6 +57,8 @@ class Dispatcher:
         self._progress, self._log = slots.progress, slots.log
         self._give_up, self._watch, self._record = give_up, watch, record
         self._stopping = stopping or StoppingPolicy()
+        scored = (work.job.scored for work in self._work.values())
+        self._baseline = next((one[0] for one in scored if one is not None), "")  # whose answers are scored
 
     def run(self) -> None:
         """Work until nothing more can be answered or the sweep is to stop; no replica is left then."""
@@ -87,8 +89,10 @@ class Dispatcher:
                     self._log({"event": "tried again", "variant": variant, "nodes": len(loads.failed)})
                 else:
                     self._end_variant(variant, loads.reason)
-        queues = {name: work.queue for name, work in self._work.items()}
-        self._slots.fill([name for name, one in queues.items() if one and self._is_held_back(one.first())])
+        first = {name: work.queue.first() for name, work in self._work.items() if work.queue}
+        lacking = [name for name, block in first.items() if self._lacks_answers(block)]
+        waiting = first.keys() - {self._baseline} if self._owes_answers() else ()
+        self._slots.fill([*waiting, *(name for name in first if self._is_held_back(first[name]))], lacking)
 
     def _feed(self) -> None:
         """Hand out what replicas may take, and close those whose variant has nothing left for them.
@@ -104,6 +108,8 @@ class Dispatcher:
                 self._slots.expected[slot.actor.status.remote()] = slot
             queue = slot.work.queue
             while queue and slot.may_take(block := queue.first()):
+                if self._lacks_answers(block):
+                    break
                 if self._slots.are_busy and self._is_held_back(block):  # never if nothing else is in flight
                     break
                 reference = slot.actor.run.remote(queue.take())
@@ -112,10 +118,24 @@ class Dispatcher:
                 self._slots.expected[reference] = slot
                 counts = self._progress.variants[slot.variant]
                 counts.first_work = counts.first_work or time.monotonic()
-            if not queue and not slot.in_flight:
+            gives_way = queue and self._lacks_answers(queue.first()) and not self._slots.of(self._baseline)
+            if not slot.in_flight and (not queue or gives_way):
                 self._slots.close(slot)
-                if not self._slots.of(slot.variant):
+                if not queue and not self._slots.of(slot.variant):
                     self._stopping.ended(slot.variant)
+
+    def _owes_answers(self) -> bool:
+        """Whether answers of the baseline that variants are to score are still to come."""
+        work = self._work.get(self._baseline)
+        if work is None:
+            return False
+        in_flight = (block for slot in self._slots.of(self._baseline) for block in slot.in_flight.values())
+        queued = [work.queue.first()] if work.queue else []
+        return not all(block.fidelity for block in (*queued, *in_flight))
+
+    def _lacks_answers(self, block: Block) -> bool:
+        """Whether a block is to score answers of which some are still to come."""
+        return block.fidelity and self._owes_answers()
 
     def _is_held_back(self, block: Block) -> bool:
         """Whether the stopping policy holds a block back for now."""

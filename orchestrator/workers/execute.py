@@ -20,7 +20,7 @@ from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
 from orchestrator.sweep.blocks import Block, in_order_of_work
 from orchestrator.sweep.plan import Plan, list_metrics
 from orchestrator.sweep.scores import parsed_values
-from orchestrator.workers.answer_block import failed_block, items_table, samples_table
+from orchestrator.workers.answer_block import failed_block, items_table, rows_of, write_rows
 from orchestrator.workers.dispatcher import Dispatcher, Watcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import BlockQueue, ReplicaSlots, VariantWork
@@ -57,9 +57,7 @@ def execute(
 
         def give_up(block: Block, reason: str) -> ReportedScores | None:
             samples = failed_block(block, f"EngineDied: {reason}")
-            rows = samples_table(block, samples, plan.columns)
-            software = record(plan.software)
-            sweep.store.write_block(block.variant, block.task, block.name, rows, software)
+            write_rows(sweep.store, block, rows_of(block, samples, plan.columns), record(plan.software))
             return reported_scores(samples, policy.deciding_metrics.get(block.task))
 
         work = _work(plan, nodes, policy)
@@ -97,6 +95,7 @@ def _work(plan: Plan, nodes: resources.Nodes, stopping: StoppingPolicy) -> list[
             columns=plan.columns,
             software=plan.software,
             deciding_metrics=dict(stopping.deciding_metrics),
+            scored=(sweep.config.baseline, plan.manifest["fidelity"]["top"]) if sweep.scored_items else None,
         )
         cells = plan.cells_of(name)
         owed = sum((cell.owed_by_temperature for cell in cells), Counter[float]())  # leaves out zeros

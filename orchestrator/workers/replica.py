@@ -39,7 +39,13 @@ from orchestrator.rundir.schema import HardwareEntry, SoftwareEntry, unlisted_sc
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Requests, TaskSpec, set_up_lm_eval
-from orchestrator.workers.answer_block import answer_block, put_off_refused, samples_table
+from orchestrator.workers.answer_block import (
+    answer_block,
+    put_off_refused,
+    rows_of,
+    score_answers,
+    write_rows,
+)
 from orchestrator.workers.scoring_pool import ScoringPool
 from orchestrator.workers.stopping import ReportedScores, reported_scores
 
@@ -65,6 +71,7 @@ class Job:
     columns: Schema
     software: SoftwareEntry  # what the submit runs
     deciding_metrics: Mapping[str, str]  # by task, whose scores reports carry; see `StoppingPolicy`
+    scored: tuple[str, int] | None = None  # whose answers it scores by how many likeliest tokens, if any
 
 
 @dataclass(frozen=True)
@@ -161,16 +168,20 @@ class Replica:
             self._items[task] = ray.get(reference)
         ends: list[EngineEndedError] = []
         score, sampling = partial(self._scoring.score, task), job.sampling.of_task(job.tasks[task].sampling)
-        answered = answer_block(
-            block, score, self._items[task], self._engine, sampling, prompt=job.prompt, on_end=ends.append
-        )
+        engine, built, prompt = self._engine, self._items[task], job.prompt
+        if block.fidelity and job.scored is not None:
+            baseline, top = job.scored
+            given = self._store.read_answers(baseline, task, [item.item for item in block.items])
+            answered = score_answers(block, given, top, built, engine, prompt=prompt, on_end=ends.append)
+        else:
+            answered = answer_block(block, score, built, engine, sampling, prompt=prompt, on_end=ends.append)
         samples, put_off = put_off_refused(block, answered)
-        rows = samples_table(block, samples, job.columns)
+        rows = rows_of(block, samples, job.columns)
 
         def write() -> None:
             if owner(self._store) != job.owner:  # which may write the same samples in another block
                 raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
-            self._store.write_block(block.variant, task, block.name, rows, self._software)
+            write_rows(self._store, block, rows, self._software)
 
         if samples:
             retry_storage(write, self._report_storage_error)
@@ -179,11 +190,11 @@ class Replica:
             samples=len(samples),
             errors=len(rows) - rows["error"].null_count,
             prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
-            output_tokens=pc.sum(rows["output_tokens"]).as_py() or 0,
+            output_tokens=0 if block.fidelity else pc.sum(rows["output_tokens"]).as_py() or 0,
             scores=reported_scores(samples, job.deciding_metrics.get(task)),
             put_off=put_off,
             ended=next((type(end)(str(end)) for end in ends), None),
-            metrics=unlisted_scores(job.columns, rows.schema),
+            metrics=() if block.fidelity else unlisted_scores(job.columns, rows.schema),
         )
 
     def close(self) -> None:

@@ -266,10 +266,11 @@ class ReplicaSlots:
         """Whether a model is loading or a block is in flight."""
         return any(slot.is_loading or slot.in_flight for slot in self._slots)
 
-    def fill(self, held_back: Collection[str]) -> None:
+    def fill(self, held_back: Collection[str], lacking: Collection[str] = ()) -> None:
         """Start replicas where there is room, for the variants with the most work left per replica.
 
-        Variants whose blocks are held back wait for the others, which get a first replica before them.
+        Variants whose blocks are held back wait for the others, which get a first replica before them; those
+        that are lacking what they need get none.
         """
         while True:
             occupied = [*self._slots, *(slot for slot, _ in self.closing.values())]  # what takes up resources
@@ -280,7 +281,7 @@ class ReplicaSlots:
             places = {
                 name: one.next_place
                 for name, one in self.work.items()
-                if one.wants_replica(count[name], loading[name])
+                if name not in lacking and one.wants_replica(count[name], loading[name])
             }
             placed = [(slot.nodes, slot.place.resources) for slot in occupied]
             room = {place for place in set(places.values()) if self.nodes.have_room(place, placed)}

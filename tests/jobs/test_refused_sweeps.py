@@ -99,3 +99,14 @@ def test_a_name_that_is_not_utf8_is_named(lldeg, tmp_path):
     (folder / b"caf\xe9".decode(errors="surrogateescape")).mkdir()
     result = lldeg("analyze", folder)
     assert (result.status, "Not valid UTF-8" in result.err) == (2, True)
+
+
+def test_engines_that_do_not_score_tokens_are_refused(refused, tmp_path):
+    """Where variants are to score the baseline's answers; the sentence says which ones can."""
+    path = write_small_sweep(tmp_path)
+    path.write_text(
+        yaml.safe_dump({**yaml.safe_load(path.read_text()), "fidelity": {}, "engine": {"kind": "lm-eval:hf"}})
+    )
+    said = refused(path, "--dry-run")
+    assert "variants.base: its engine does not tell log-probabilities of given answers" in said
+    assert "kind vllm does, and servers of completions that echo a prompt" in said

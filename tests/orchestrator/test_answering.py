@@ -3,11 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_task
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
-from orchestrator.engines.base import Answer, EngineAwayError
+from orchestrator.engines.base import TOKENS, Answer, EngineAwayError
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
@@ -16,7 +17,9 @@ from orchestrator.workers.answer_block import (
     answer_block,
     generation_settings,
     put_off_refused,
+    rows_of,
     samples_table,
+    score_answers,
 )
 
 TASKS_OWN = {
@@ -273,3 +276,37 @@ def test_what_is_refused_is_put_off_once(open_task):
     again = answer_block(later, task.score_each, built, refusing(2), SamplingConfig())
     written, none = put_off_refused(later, again)
     assert ([sample.error is None for sample in written], none) == ([True, False], ())
+
+
+def given(*rows):
+    """Answers of the baseline: item, temperature, seed, text, error."""
+    schema = {"item": pa.int32(), "temperature": pa.float32(), "seed": pa.int32()}
+    schema |= {"response": pa.string(), "error": pa.string()}
+    rows = [dict(zip(schema, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(rows, schema=pa.schema(schema))
+
+
+def test_what_is_scored_becomes_a_row(open_task):
+    """Each answer after its prompt; the error of one that failed; nothing of one that is not there yet."""
+    _, built, block = open_task(questions(3), [Rerun(0.7, 1)], **GENERATE)
+    block = replace(block, fidelity=True)
+    engine = Recorder(lambda _: Answer(([5, 5, 6, 7, 7, 5], [-0.1, -0.1, -3, -0.2, -0.2, -2]), None, 9, 0))
+    answers = given((0, 0.7, 1, "four", None), (1, 0.7, 1, None, "Bad: x"), (2, 0.7, 0, "other", None))
+    samples = score_answers(block, answers, 2, built, engine)
+    rows = rows_of(block, samples, None).to_pylist()
+    assert [(row["item"], row["error"]) for row in rows] == [(1, "Bad: x"), (0, None)]
+    assert (rows[1]["tokens"], rows[1]["prompt_tokens"]) == ([5, 5, 6, 7, 7, 5], 9)
+    (query,) = engine.calls[0]
+    assert (query.kind, query.arguments) == (TOKENS, (built[0][0].arguments[0], "four", 2))
+
+
+@pytest.mark.parametrize(
+    "response", [([5, 5], [-0.1]), ([5, 5, 6, 7], [-0.1] * 4), ([5, 5, 6], [float("nan"), -1, -2])]
+)
+def test_what_are_no_scores_is_an_error(response, open_task):
+    """Other numbers of tokens and values, or no logarithm of a probability."""
+    _, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE)
+    engine = Recorder(lambda _: Answer(response, None, 9, 0))
+    answers = given((0, 0.0, None, "four", None))
+    (sample,) = score_answers(replace(block, fidelity=True), answers, 2, built, engine)
+    assert sample.error.startswith("ValueError: ")

@@ -313,3 +313,9 @@ def test_sampling_that_is_not_set_leaves_the_keys_of_samples_alone(load):
     config, _ = load(GOOD)
     assert config.sampling.meaning() == {"top_p": 1.0, "top_k": None, "max_gen_toks": None}
     assert config.tasks[0].sampling.meaning() == {}
+
+
+def test_a_sweep_that_stops_early_is_not_scored(load):
+    """It may lack answers of the baseline."""
+    _, problems = load({**GOOD, "fidelity": {}, "stopping": {}})
+    assert problems == ["fidelity needs all answers of the baseline: remove it, or stopping"]

@@ -15,7 +15,7 @@ from orchestrator.cluster.resources import ReplicaResources
 from orchestrator.engines.base import ALONE, SHARED, EngineAwayError, EngineDiedError, EngineOptionError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
-from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.blocks import LAST, Block
 from orchestrator.workers import dispatcher, failure_policy
 from orchestrator.workers.dispatcher import MOST_TOLD, Dispatcher
 from orchestrator.workers.replica_slots import ReplicaSlots
@@ -528,3 +528,60 @@ def test_a_replica_without_results_is_asked_for_its_status(monkeypatch):
     outcome = Outcome(ray, {"a": cut("a", 3, 4)})
     assert "storage error, retrying: disk full" in outcome.problems
     assert (outcome.problems[-1], outcome.written) == (None, outcome.planned)
+
+
+def with_scores(variant, blocks=3):
+    """Blocks that ask for answers, and some that score the baseline's."""
+    scoring = [replace(one, task="s", fidelity=True, look=LAST) for one in cut(variant, 2, 4)]
+    return [*cut(variant, blocks, 4), *scoring]
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+@pytest.mark.parametrize("deadly", [(), (5,)])
+def test_nothing_is_scored_before_the_baseline_has_answered(places, deadly):
+    """With few places and many, and where a block of the baseline has to be asked again; all is done once."""
+    order = []
+
+    def on_block(replica, block):
+        if block.variant == "base" and not block.fidelity:
+            killing(*deadly)(replica, block)
+        order.append((block.variant, block.fidelity))
+
+    ray = FakeRay(on_block=on_block)
+    work = {"a": with_scores("a", 9), "base": with_scores("base"), "b": with_scores("b", 1)}
+    outcome = Outcome(ray, work, places=places)
+    assert outcome.written == outcome.planned
+    last = max(place for place, one in enumerate(order) if one == ("base", False))
+    assert not any(fidelity for _, fidelity in order[:last])
+
+
+def test_a_single_place_loads_every_variant_once():
+    """The baseline goes first, so that no variant has to come back to score it."""
+    ray = FakeRay()
+    Outcome(ray, {"a": with_scores("a", 9), "base": with_scores("base")})
+    assert ray.loads == ["base", "a"]
+
+
+def test_a_variant_gives_way_to_a_baseline_that_has_no_place():
+    """Its first load fails, the only place goes to the variant, which waits for answers: both are done."""
+    failures = iter([True])
+
+    def on_load(replica):
+        if replica.variant == "base" and next(failures, False):
+            raise OSError("no memory")
+
+    ray = FakeRay(on_load=on_load)
+    outcome = Outcome(ray, {"a": with_scores("a", 9), "base": with_scores("base")})
+    assert outcome.written == outcome.planned
+
+
+def test_a_baseline_that_ends_leaves_its_answers_unscored():
+    """The variants' blocks are handed out all the same, and find no answers: nothing waits for ever."""
+
+    def on_load(replica):
+        if replica.variant == "base":
+            raise EngineOptionError("no such option")
+
+    outcome = Outcome(FakeRay(on_load=on_load), {"a": with_scores("a"), "base": with_scores("base")})
+    assert outcome.progress.variants["base"].refusal == "no such option"
+    assert outcome.written_of("a") == outcome.progress.variants["a"].planned

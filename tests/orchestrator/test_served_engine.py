@@ -16,11 +16,13 @@ from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
     ROLLING,
+    TOKENS,
     EngineAwayError,
     EngineOptionError,
     EngineSpec,
     Query,
 )
+from orchestrator.engines.served_engine import MOST_REFUSALS
 
 pytestmark = pytest.mark.ray
 
@@ -485,3 +487,32 @@ def problems_of(folder, options):
     }
     path.write_text(yaml.safe_dump(sweep))
     return load_config(path)[1]
+
+
+def test_tokens_are_told_by_their_texts(serve, open_served, tokenizer):
+    """An answer's own and the likeliest; what no single token is called, and what is not told, is unknown."""
+    words = word_tokenizer()
+
+    def behave(_, body):
+        tokens = body["prompt"][0]
+        tops = [{words.decode([token]): -0.5, "no word": -0.7} for token in tokens[1:]]
+        told = {"token_logprobs": [None, *[-0.5] * len(tokens)], "top_logprobs": [None, *tops, {"one": -1.0}]}
+        return reply({"choices": [{"index": 0, "text": "", "logprobs": told}]})
+
+    server = serve(behave)
+    options = {"tokenizer_backend": "huggingface", "tokenizer": tokenizer}
+    (answer,) = open_served(server, **options).answer([Query(TOKENS, ("two three", "four five", 3))])
+    tokens, values = answer.response
+    assert (answer.error, tokens) == (None, [4, 4, -1, -1, 5, 5, -1, -1])
+    assert [value for value in values if value == value] == [-0.5, -0.5, -0.7] * 2
+    (body,) = server.bodies
+    assert (body["prompt"], body["echo"], body["logprobs"]) == ([[2, 3, 4, 5]], True, 3)
+
+
+def test_a_server_that_echoes_nothing_cannot_score(serve, open_served, tokenizer):
+    """It says so in one sentence, and not once for every answer."""
+    server = serve(lambda _, body: completion(body | {"echo": False, "prompt": "1"}))
+    options = {"tokenizer_backend": "huggingface", "tokenizer": tokenizer}
+    queries = [Query(TOKENS, ("two three", "four", 3))] * MOST_REFUSALS
+    with pytest.raises(EngineOptionError, match=r"cannot answer tokens requests: .*no log-likelihoods"):
+        open_served(server, **options).answer(queries)

@@ -23,7 +23,8 @@ def work_of(name, blocks, resources, metrics=None):
     """The work of a variant."""
     variant = Variant("m", name=name, cluster=ReplicaConfig(), skip_if_unsupported=False)
     settings = SamplingConfig(), PromptConfig(), "store", "submit", {}, {}, sample_schema()
-    job = Job(variant, resources, *settings, {"versions": {}}, metrics or {})
+    scored = ("base", 1) if any(block.fidelity for block in blocks) else None
+    job = Job(variant, resources, *settings, {"versions": {}}, metrics or {}, scored)
     owed = Counter(rerun.temperature for block in blocks for rerun in block.reruns for _ in block.items)
     return VariantWork(job, BlockQueue(blocks, owed))
 
