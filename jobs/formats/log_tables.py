@@ -23,6 +23,7 @@ from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, TaskTables
 from orchestrator.errors import UserError
 from orchestrator.rundir.measurements import of_answers
 from stats.arrays import Floats, Ints
+from stats.fidelity import NAMES
 
 LONGEST_KEY = 32
 
@@ -93,6 +94,7 @@ class LogTask(TaskTables):
         self._scores.append((size, batch.scores))
         told = [one for one in of_answers(facts.output_type) if one.column in batch.columns]
         values = {one.name: one.values(pa.array(batch.columns[one.column], one.type)) for one in told}
+        values |= {name: np.array(batch.columns[name], "f4") for name in NAMES if name in batch.columns}
         self._measured.append((size, values))
         for name in samples.ITEM_COLUMNS if query.documents else ("doc_hash", "cluster"):
             self._note(name, items.tolist(), batch.columns.get(name, ()))

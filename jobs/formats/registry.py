@@ -36,6 +36,7 @@ FORMATS = (
     "vendor_verifiers",
     "verifiers",
     "nemo_evaluator",
+    "llama_cpp",
 )
 """Modules here, each with a `FORMAT`; the first that recognises a path wins."""
 
