@@ -68,6 +68,7 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
             response=None if said is None else tool_calls.reply_text(str(said.get("content") or ""), calls),
             finish_reason=row.get("finish_reason"),
             called=scores.get("call_made"),
+            valid_calls=scores.get("call_valid"),
             target=row.get(EXPECTED),
             doc=doc,
             **(told(response, str) if said is not None else {}),

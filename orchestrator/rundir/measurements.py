@@ -78,6 +78,10 @@ MEASUREMENTS = (
     ),
     Measurement("called", "tool called", "called", pa.float32(), "share", 0.01, bounds=SHARE),
     Measurement(
+        "valid_calls", "calls valid", "valid_calls", pa.float32(), "share", 0.01, better="higher",
+        bounds=SHARE,
+    ),
+    Measurement(
         "seconds", "seconds", "seconds", SECONDS, "s", 0.05, relative=True, better="lower", of_text=False,
         tested=False,
     ),

@@ -339,6 +339,7 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "prompt_cut": _total(answer.prompt_cut for answer in answers),
         "looping": _mean(looping(one.response) for one in answers if isinstance(one.response, str)),
         "called": scored.scores.get("call_made,none") if scored else None,
+        "valid_calls": scored.scores.get("call_valid,none") if scored else None,
         "seconds": sum(filter(None, (one.seconds for one in answers))) or None,
         "first_token_seconds": _mean(one.first_token_seconds for one in answers),
         "error": _utf8(sample.error),

@@ -124,6 +124,7 @@ def test_replies_are_imported(tmp_path):
     assert json.loads(item["prompt"]) == [["user", "ask 1"]]
     assert json.loads(sample["response"]) == {"tool_calls": [GOOD], "content": "Hm."}
     assert (sample["prompt_tokens"], sample["output_tokens"], sample["called"]) == (9, 4, 1.0)
+    assert sample["valid_calls"] == 1.0
 
 
 @pytest.mark.parametrize(

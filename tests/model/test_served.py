@@ -280,6 +280,9 @@ def test_tool_calls_of_a_real_parser_are_counted(server, completions, command, t
     assert status == 0, err
     rows = samples(tmp_path / "run")
     assert [row["error"] for row in rows if row["error"]] == []
+    timed = [(row["first_token_seconds"], row["seconds"]) for row in rows if row["variant"] == "parts"]
+    assert all(0 < first <= whole for first, whole in timed)
+    assert {row["first_token_seconds"] for row in rows if row["variant"] == "whole"} == {None}
     for variant in ways:
         found = {row["item"]: row["scores"] for row in rows if row["variant"] == variant}
         values = [

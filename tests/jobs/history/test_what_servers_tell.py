@@ -188,20 +188,22 @@ def changed_by(day, name):
 
 @pytest.mark.ray
 def test_each_change_of_a_provider_is_named_on_its_day(command, tmp_path):
-    """Sweeps of four days against a server that changes build, template, route, length or format of calls."""
+    """Sweeps of four days against a server that changes build, template, route, lengths or calls of tools."""
     day = 1
     call = {"function": {"name": "act", "arguments": "{}"}}
 
     def answer(_, body):
         said = {"content": "one"}
         if "tools" in body:
-            in_text = day == 4 and body["model"] == "tools"
-            said = {"content": f"<tool_call>{json.dumps(call['function'])}</tool_call>"}
-            said = said if in_text else {"content": None, "tool_calls": [call]}
+            said = {"content": None, "tool_calls": [call]}
+            if day == 4 and body["model"] == "tools":
+                said = {"content": f"<tool_call>{json.dumps(call['function'])}</tool_call>"}
+            if day == 4 and body["model"] == "arguments":
+                said["tool_calls"] = [{"function": {"name": "act", "arguments": "{"}}]
         choice = {"index": 0, "finish_reason": "stop", "message": said}
         return reply({"choices": [choice], **changed_by(day, body["model"])})
 
-    names = ("reference", "fingerprint", "template", "route", "length", "tools")
+    names = ("reference", "fingerprint", "template", "route", "length", "tools", "arguments")
     server = StandInServer(answer)
     write_task(tmp_path / "pack", "asked", questions(30), **GENERATE)
     calls = [
@@ -235,6 +237,6 @@ def test_each_change_of_a_provider_is_named_on_its_day(command, tmp_path):
         for one in history["series"]
     }
     columns = {"fingerprint": "system_fingerprint", "template": "prompt_tokens", "route": "provider",
-               "length": "output_tokens", "tools": "called"}  # fmt: skip
+               "length": "output_tokens", "tools": "called", "arguments": "valid_calls"}  # fmt: skip
     assert found == {name: {column: "2026-11-04T00:00:00+00:00"} for name, column in columns.items()}
-    assert out.count("\n2026-11-04: ") == 5
+    assert out.count("\n2026-11-04: ") == 6
