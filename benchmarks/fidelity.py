@@ -143,7 +143,7 @@ def early(work: Path) -> None:
     penalty = asked | {"sampling": {"temperatures": [0.0], "repetition_penalty": 1.3}}
     other = sweep(work, "penalty", baseline="penalty", variants={"penalty": {}}, **penalty)
     columns = values_of(run)
-    columns["penalty"] = values_of(other)["penalty"][0], np.zeros_like(columns["base"][1])
+    columns["penalty"] = values_of(other)["penalty"][0], columns["control"][1]
     print(f"{'':14} {'points':>7} {'nats':>9} {'accuracy':>9} {'fidelity':>9}   (items until 80 % power)")
     drops, distances = [], []
     base, floor = columns["base"][0], columns["control"][1]

@@ -97,10 +97,12 @@ class MeanChange:
             for higher in (False, True)
         )
         self.estimate = self._up.mean
+        same = (np.array_equal(task.baseline, task.variant) for task in tasks)
+        self._is_nothing = all(same) and all(task.bounds is None for task in tasks)  # and nothing bounds it
 
     def interval(self, alpha: float) -> Interval:
-        """Two-sided interval at 1 − α."""
-        return self._up.interval(alpha)
+        """Two-sided interval at 1 − α; nothing where an unbounded measurement differs nowhere."""
+        return (0.0, 0.0) if self._is_nothing else self._up.interval(alpha)
 
     def p_within(self, tolerance: float) -> float:
         """P-value of "the change is at least the tolerance, in either direction"."""

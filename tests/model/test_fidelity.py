@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from standin.command import ROOT, finish, wait_for
@@ -27,11 +26,6 @@ ENGINE = {
 }
 PASSES = [(0.0, None), (1.0, 0)]
 """What is scored: of two seeds the first."""
-
-
-def scored_rows(run):
-    """The rows of the pass, variant and task included."""
-    return ds.dataset(run / "fidelity", partitioning="hive").to_table().to_pylist()
 
 
 def place(row):
@@ -79,7 +73,7 @@ def distributions(run, model_folder):
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     answers = {place(row): row["response"] for row in samples(run) if row["variant"] == "base"}
-    places = {place(row) for row in scored_rows(run)}
+    places = {place(row) for row in samples(run, "fidelity")}
     prompts = {
         (task, row["item"]): row["prompt"]
         for task in TASKS
@@ -99,7 +93,7 @@ def distributions(run, model_folder):
 
 def test_every_answer_is_scored_once_by_everyone(run):
     """After a kill, too: each variant, the chosen items, the first seed of each temperature."""
-    rows = scored_rows(run)
+    rows = samples(run, "fidelity")
     keys = [row["sample_key"] for row in rows]
     assert len(keys) == len(set(keys)) == 3 * SCORED * len(PASSES)
     assert all(row["error"] is None for row in rows)
@@ -113,7 +107,7 @@ def test_every_answer_is_scored_once_by_everyone(run):
 
 def test_the_estimate_lacks_what_it_is_said_to_lack(run, distributions):
     """At temperatures 0 and 1: the divergence of the full distributions less that within the rest."""
-    rows = {(row["variant"], place(row)): row for row in scored_rows(run)}
+    rows = {(row["variant"], place(row)): row for row in samples(run, "fidelity")}
     estimates, exact = [], []
     for one in {one for _, one in rows}:
         tails, full = zip(*(distributions[model, one] for model in ("base", "int4")), strict=True)
@@ -139,7 +133,7 @@ def test_the_estimate_lacks_what_it_is_said_to_lack(run, distributions):
 
 def test_the_analysis_has_the_numbers_of_the_full_distributions(run, distributions):
     """Means over items, of perplexity and likeliest tokens exactly; the choices' by their log-likelihoods."""
-    texts = [row for row in scored_rows(run) if row["variant"] == "int4"]
+    texts = [row for row in samples(run, "fidelity") if row["variant"] == "int4"]
     for temperature, _ in PASSES:
         expected = []
         for one in (place(row) for row in texts if place(row)[2] == temperature):

@@ -5,6 +5,7 @@ import urllib.request
 from dataclasses import dataclass
 
 import jsonschema
+import numpy as np
 import pytest
 from standin.command import ROOT, finish, wait_for
 from standin.files import write_sweep
@@ -26,6 +27,7 @@ class Outcome:
     status: int
     err: str
     rows: list
+    scored: list = ()
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +74,11 @@ def outcome(server, write, completions, command):
         variants={"served": {}},
         tasks=[{"task": task, "limit": {"first": LIMIT}} for task in (GENERATING, CHOOSING)],
         sampling={"temperatures": [0.0, 0.7], "seeds": 2},
+        fidelity={"top": 5},
     )
     server.wait()
     status, _, err = command.run("submit", path, "--run-dir", path.parent / "run", cwd=path.parent)
-    return Outcome(status, err, samples(path.parent / "run"))
+    return Outcome(status, err, samples(path.parent / "run"), samples(path.parent / "run", "fidelity"))
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,23 @@ def test_everything_is_answered(outcome):
     assert outcome.status == 0, outcome.err
     assert [row["error"] for row in outcome.rows if row["error"] is not None] == []
     assert len(outcome.rows) == LIMIT * 3 + LIMIT  # sums at 0, and at 0.7 twice
+
+
+def test_its_answers_are_scored_token_by_token(outcome, model_folder):
+    """The tokens are those of the text, and at temperature 0 mostly the likeliest."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    answers = {(row["item"], row["temperature"], row["seed"]): row["response"] for row in outcome.rows}
+    assert len(outcome.scored) == 2 * LIMIT
+    for row in outcome.scored:
+        assert row["error"] is None
+        tokens, values = (np.array(row[name]).reshape(-1, 6) for name in ("tokens", "logprobs"))
+        assert tokenizer.decode(tokens[:, 0]) == answers[row["item"], row["temperature"], row["seed"]]
+        assert (values[:, 0] <= values[:, 1] + 1e-4).all()
+        assert np.nansum(np.exp(values[:, 1:]), axis=1).max() < 1 + 1e-4
+        if row["temperature"] == 0:
+            assert np.mean(tokens[:, 0] == tokens[:, 1]) > 0.8
 
 
 @pytest.mark.parametrize("task", [GENERATING, CHOOSING])

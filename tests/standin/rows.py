@@ -24,9 +24,9 @@ def events(run, kind):
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
-def samples(run):
-    """All samples as dictionaries, variant and task included."""
-    return ds.dataset(run / "samples", partitioning="hive").to_table().to_pylist()
+def samples(run, folder="samples"):
+    """All samples, or scores of the baseline's answers, as dictionaries, variant and task included."""
+    return ds.dataset(run / folder, partitioning="hive").to_table().to_pylist()
 
 
 def identities(run):

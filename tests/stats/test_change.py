@@ -113,6 +113,15 @@ def test_shares_are_compared_by_their_difference():
     assert change.p == pytest.approx(2 * 0.5**30)
 
 
+def test_a_difference_without_bounds_that_is_nowhere_is_nothing():
+    """Its interval agrees with its tolerance; where there are bounds, what was not seen counts."""
+    values = np.linspace(0.0, 1.0, 50)
+    nothing = measured([lengths(values, values)], relative=False, tolerance=0.01)
+    assert (nothing.change_interval, nothing.p, nothing.p_within < 0.05) == ((0.0, 0.0), 1.0, True)
+    bounded = measured([lengths(values, values, bounds=(0.0, 1.0))], relative=False, tolerance=0.01)
+    assert bounded.change_interval[1] > 0.01
+
+
 def test_unequal_reruns_are_tested_by_student():
     """Means over unequal numbers of reruns may not be swapped: their difference is tested."""
     rng = np.random.default_rng(0)
