@@ -204,6 +204,8 @@ def stopping_entry(
                 f"may have been seen. Start a new run: {command}"
             )
         return _new_entry(new, sweep, asked) if asked else None
+    if sweep.config.fidelity:
+        raise UserError("fidelity needs all answers of the baseline, and this run stops early: remove it.")
     before = {k: known[k] for k in ("looks", "until", "spending", "certificate", "policy") if k in known}
     asked = asked or StoppingConfig.model_validate(before)
     if asked.seed is None:

@@ -210,3 +210,27 @@ def test_there_must_be_a_variant_to_decide_on(plan, tmp_path):
     with pytest.raises(UserError, match="no variant"):
         plan(write=True, stopping={"looks": 4}, variants={"base": {}})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_stops_early_takes_no_fidelity(plan):
+    """Nor one that does so by an earlier submit alone."""
+    engine = {"engine": {"kind": "vllm"}}
+    plan(stopping={"looks": 4}, write=True, **engine)
+    with pytest.raises(UserError, match="needs all answers of the baseline, and this run stops early"):
+        plan(fidelity={}, **engine)
+
+
+def test_answers_are_scored_after_all_others_of_items_that_more_extend(plan):
+    """Of texts alone, in the first rerun of each temperature, with keys that the number of items leaves."""
+    some, more = (plan(engine={"kind": "vllm"}, fidelity={"items": items}).cells for items in (10, 20))
+    cells = [[cell for cell in of if cell.fidelity] for of in (some, more)]
+    assert [(cell.variant, cell.task, cell.planned) for cell in cells[0]] == [
+        ("base", "asked", 20),
+        ("other", "asked", 20),
+    ]
+    assert {(rerun.temperature, rerun.seed) for rerun in cells[0][0].reruns} == {(0.0, None), (0.7, 0)}
+    for few, many in zip(*cells, strict=True):
+        assert set(few.items) < set(many.items)
+        assert few.digest == many.digest
+    blocks = [block.fidelity for block in in_order_of_work([c for c in some if c.variant == "other"])]
+    assert blocks == sorted(blocks)
