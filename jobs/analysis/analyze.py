@@ -11,6 +11,7 @@ from jobs.analysis.policy import Policy, PolicyError, load_policy
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.run_monitor import stops_early
 from jobs.analysis.sequential.verdicts import analyze_by_looks
+from jobs.analysis.speed import measure_speed
 from jobs.scores.read import read_scores
 from jobs.scores.score_set import ScoreSet
 
@@ -23,7 +24,7 @@ def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
     scores = read_scores(paths, request.query, request.scales)
     request = replace(request, policy=_policy(scores, request.policy))
     analysis = (analyze_by_looks if stops_early(scores) else analyze_scores)(scores, request)
-    analysis = measure_changes(check_controls(analysis, request), request)
+    analysis = measure_speed(measure_changes(check_controls(analysis, request), request))
     analysis = replace(analysis, samples_digest=analysis.scores.digest())
     if request.policy is None:
         return analysis

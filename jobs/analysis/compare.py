@@ -63,6 +63,7 @@ class VariantResult(Pairing):
     looks_planned: int | None = None  # how many looks such a run has
     changes: tuple[Change, ...] = field(default=(), repr=False)  # of measurements; no part of the verdict
     calls: dict[str, Any] | None = field(default=None, repr=False)  # of tools: see `compare_calls`
+    speed_note: str | None = None  # why its speed is not among them
 
 
 @dataclass(frozen=True)

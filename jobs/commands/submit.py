@@ -20,7 +20,8 @@ def submit(**options: Any) -> None:
 
     With --until-degraded or --until-decided (or `stopping` in the configuration) a variant is no longer
     sampled once its verdict is decided, with --policy once that release policy is decided about it; the false
-    alarm rate stays the same.
+    alarm rate stays the same. A `budget` in the configuration ends the run before it costs more; a larger one
+    resumes it.
 
     Exit status: 0 if the run is complete, 2 for usage or input errors, 3 if the run is incomplete.
 

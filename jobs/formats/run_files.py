@@ -18,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
+from pydantic import ValidationError
 
 from jobs.formats.notices import Notice, NoticeCode, some
+from orchestrator.config.schema import CostConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import CUT, GENERATE, SERVED_BY, EngineSpec
 from orchestrator.errors import AnswerWithheldError, UserError
+from orchestrator.input_files import parse_json
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
 from orchestrator.rundir.location import subfolders
@@ -64,6 +67,7 @@ class RunFiles:
     writers: dict[str, str | None] = field(default_factory=dict)  # the ID of what wrote those with scores
     # Of these files, what the servers said of themselves, by column
     served: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    speeds: dict[str, schema.BlockSpeed] = field(default_factory=dict)  # of these files, as far as told
 
     @staticmethod
     def open(location: str) -> "RunFiles":
@@ -133,6 +137,21 @@ class RunFiles:
     def declaring(self, key: str) -> set[str]:
         """Variants that the sweep says something of."""
         return {name for name, own in (self.sweep.get("variants") or {}).items() if own and own.get(key)}
+
+    def prices(self, model: str) -> CostConfig:
+        """What a model costs, by the sweep; a UserError if that is damaged."""
+        own = (self.sweep.get("variants") or {}).get(model) or {}
+        try:
+            whole, own = (CostConfig.model_validate(one.get("cost") or {}) for one in (self.sweep, own))
+        except ValidationError:
+            damaged = f"The sweep.yaml of {self.location} is damaged: cost has an invalid value."
+            raise UserError(damaged) from None
+        return own.laid_over(whole)
+
+    @cached_property
+    def spent(self) -> dict[str, float]:
+        """What all submits have cost, by variant; those that had no prices cost nothing."""
+        return {name: told.spent for name, told in read_status(self.store).variants.items() if told.spent}
 
     def is_served(self, model: str) -> bool:
         """Whether a model is behind a server, which may apply a template of its own."""
@@ -303,7 +322,7 @@ def scan(
             items = table["item"].to_numpy()
             run.spans[path] = int(items.min()), int(items.max())
             nothing_blank = run.texts.get(path) is not None and RESPONSE not in table.column_names
-            _note_served(table, run.served.get(path, {}))
+            _note_source(run, path, table)
             held.append(piece := _projected(table, metric, text, measured, nothing_blank=nothing_blank))
             if piece["score"].null_count < table.num_rows:
                 writer = (table.schema.metadata or {}).get(schema.SOFTWARE_KEY)
@@ -318,8 +337,13 @@ def scan(
         yield _joined(held)
 
 
-def _note_served(table: pa.Table, served: dict[str, set[str]]) -> None:
-    """Note what servers said of themselves where a table has it."""
+def _note_source(run: RunFiles, path: str, table: pa.Table) -> None:
+    """Note what servers said of themselves where a table has it, and how long its block took."""
+    with suppress(UserError):  # none, or damaged
+        speed = parse_json((table.schema.metadata or {}).get(schema.SPEED_KEY, b""), path)
+        if schema.misshapen(speed, schema.BlockSpeed) is None:
+            run.speeds[path] = speed
+    served = run.served.get(path, {})
     for name in served.keys() & set(table.column_names):
         served[name] |= {*table[name].unique().drop_null().to_pylist()}
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from jobs.analysis.compare import Analysis, GateName
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
-from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms
+from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms, trade_off
 from jobs.report.texts import Texts, visible
 from jobs.text import format as words
 from jobs.text import meaning
@@ -118,6 +118,7 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
         "notes": meaning.notes(analysis),
         "looks": [look_plot(entry) for entry in content["comparisons"] if entry["looks"]],
         "curves": score_curves(content),
+        "trade_off": trade_off(content),
         "histograms": success_histograms(analysis),
         "runs": [_run(manifest, analysis.baseline) for manifest in manifests],
         "policy": decision

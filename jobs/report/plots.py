@@ -148,6 +148,37 @@ def score_curves(verdicts: Entry) -> dict[str, Any] | None:
     }
 
 
+def trade_off(verdicts: Entry) -> dict[str, Any] | None:
+    """All drops in verdicts.json against cost or, without prices, speed, as multiples of the baseline's.
+
+    Returns:
+        `cheaper` (whether x is cost), the axes, the margin if all share one, the ends on x of where a variant
+        would be worth it, and `points`: the comparison, its number from 1, the change, and x with its ends.
+        None if neither is known.
+    """
+    changes = [(entry, change) for entry in verdicts["comparisons"] for change in entry["changes"]]
+    for name in ("cost", "samples_per_second"):
+        known = [(e, c) for e, c in changes if c["measurement"] == name and c["change"] is not None]
+        if known:
+            break
+    else:
+        return None
+    points = []
+    for number, (entry, change) in enumerate(known, start=1):
+        ends = [change["change"], *change["change_interval"]]
+        points.append((entry, number, change, *(None if end is None else 1.0 + end for end in ends)))
+    margins = {entry["margin"] for entry, _ in known}
+    x, cheaper = axis_over([1.0, *(place for point in points for place in point[3:])]), name == "cost"
+    return {
+        "cheaper": cheaper,
+        "x": x,
+        "y": drop_axis([entry for entry, _ in known]),
+        "margin": margins.pop() if len(margins) == 1 else None,
+        "worth": (x.low, 1.0) if cheaper else (1.0, x.high),
+        "points": points,
+    }
+
+
 def success_histograms(analysis: Analysis) -> list[tuple[str, Temperature, list[int]]]:
     """How many items succeed in 0, 1, … of a model's reruns, where scores are right or wrong.
 

@@ -4,6 +4,7 @@ What it can detect follows from a flip rate: one that the user names, or those t
 Of an earlier run the variant that flips most counts, so that a plan is never too small for any of them.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from jobs.scores.read import read_reruns
 from jobs.submit import run_sweep
 from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
+from orchestrator.cluster.resources import CPUS_BESIDE_A_GPU
 from orchestrator.errors import UserError
 from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.store import read_whole
@@ -112,9 +114,10 @@ def tokens_per_second(plan: Plan, given: float | None) -> tuple[float, str] | No
     return (tokens / seconds, "as in the last submit of this run") if known else None
 
 
-def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
-    """What is missing and needed: requests, tokens of prompts, tokens of answers as expected and at most."""
-    files, answer_lengths, work = plan.sweep.store.sample_paths(), dict[str, float](), np.zeros(4)
+def expected_work(plan: Plan, stopping: StoppingPolicy) -> dict[str, Floats]:
+    """What each variant lacks and needs: requests, tokens of prompts, of answers as expected and at most."""
+    files, answer_lengths = plan.sweep.store.sample_paths(), dict[str, float]()
+    work = {name: np.zeros(4) for name in plan.sweep.variants}
     for task in {task for _, task in files}:  # mean tokens of a sample's answers, of those that the run has
         paths = [path for (_, own), of_cell in files.items() if own == task for path in of_cell]
         some = paths[:: -(-len(paths) // FILES)]
@@ -131,9 +134,9 @@ def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
             answers = most if each is None else lengths.items * each
             times = missing / lengths.items * sum(repeats) / len(repeats)
             if cell.fidelity:  # reads the answers, too
-                work += times * np.array([lengths.requests, lengths.tokens + answers, 0, 0])
+                work[cell.variant] += times * np.array([lengths.requests, lengths.tokens + answers, 0, 0])
                 continue
-            work += times * np.array([lengths.requests, lengths.tokens, answers, most])
+            work[cell.variant] += times * np.array([lengths.requests, lengths.tokens, answers, most])
     return work
 
 
@@ -144,7 +147,8 @@ def work_lines(
     shares: Mapping[float, Sequence[float]],
 ) -> Iterator[str]:
     """Requests, tokens and hours to expect, at that speed and with those shares, and what part decodes."""
-    requests, prompts, answers, most = expected_work(plan, stopping).tolist()
+    work = expected_work(plan, stopping)
+    requests, prompts, answers, most = sum(work.values(), np.zeros(4)).tolist()
     if not requests:
         return
     of_answers = f" and at most {_rounded(most)} of answers" if most else ""
@@ -164,6 +168,7 @@ def work_lines(
             early = f", with early stopping {longest if least == longest else f'{least} to {longest}'}"
         source = f"{_rounded(speed[0])} tokens a second ({speed[1]})"
         yield f"At {source} that takes {_hours(seconds)}{early}."
+    yield from cost_lines(plan, work, speed)
     items = [(len(cell.items), cell.longest_answer > 0) for cell in plan.baseline_cells]
     generating = sum(count for count, is_text in items if is_text) / sum(count for count, _ in items)
     if generating < 1:
@@ -171,6 +176,35 @@ def work_lines(
             f"{generating:.0%} of the items generate text. The others are log-likelihoods, which cannot show "
             "what happens while a model decodes: speculative decoding, decode kernels, the prefix cache."
         )
+
+
+def cost_lines(plan: Plan, work: Mapping[str, Floats], speed: tuple[float, str] | None) -> Iterator[str]:
+    """What the work of each variant will cost by its prices, and whether the budget is enough for it.
+
+    Hours are those of one replica at a time, or as many as are asked for, with the GPUs of its engine.
+    """
+    config, costs, unknown = plan.sweep.config, dict[str, float](), False
+    engines = 1 if config.cluster.replicas == "auto" else config.cluster.replicas
+    for name, (_, prompts, answers, _) in work.items():
+        variant = plan.sweep.variants[name]
+        gpus, cpus = variant.cluster.gpus_per_replica, variant.cluster.cpus_per_replica
+        gpus = (0 if variant.kind.served else variant.kind.gpus) if gpus is None else gpus
+        hour = engines * variant.cost.hour(gpus, cpus or (CPUS_BESIDE_A_GPU if gpus else os.cpu_count() or 1))
+        unknown |= bool(hour) and speed is None
+        hours = (prompts + answers) / speed[0] / 3600.0 if speed else 0.0
+        costs[name] = variant.cost.tokens(prompts, answers) + hour * hours
+    if not any(price for variant in plan.sweep.variants.values() for _, price in variant.cost):
+        return
+    spent, total = sum(count.spent for count in plan.initial_counts().values()), sum(costs.values())
+    if unknown:
+        yield "What its hours cost will be known after a first submit, or with --rate TOKENS_PER_SECOND."
+    else:
+        listed = ", ".join(f"{clean(name)} {cost:,.2f}" for name, cost in costs.items())
+        yield f"Estimated cost, from planned samples and their tokens: {total:,.2f} ({listed})."
+    if config.budget is not None:
+        more = total > config.budget - spent
+        fits = "" if unknown else ": it will end the sweep before that" if more else ", which is enough"
+        yield f"Of the budget of {config.budget:,g}, {spent:,.2f} is spent{fits}."
 
 
 def _hours(seconds: float) -> str:

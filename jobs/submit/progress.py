@@ -136,6 +136,8 @@ def outcome_text(url: str, progress: SweepProgress) -> str:
         stopped = any(counts.not_needed for counts in variants)
         samples = _tally_of(variants) if stopped else f"{planned:,} samples"
         lines.append(f"{url} is complete: {samples}, {what}. Next: lldeg analyze {url}")
+    if progress.spent:
+        lines.append(f"It has cost {progress.spent:,.2f}.")
     if again := sum(counts.asked_again for counts in variants):
         lines.append(f"{again:,} samples were requested twice: a server refused them, or a replica failed.")
     if errors := sum(counts.errors + counts.found_errors for counts in variants):

@@ -80,7 +80,7 @@ def run_sweep(request: SubmitRequest, console: Console | None = None) -> tuple[P
     """
     console, address = console or terminal(silent=True), request.address
     sweep = prepare_sweep(request, console)
-    progress = SweepProgress({})
+    progress = SweepProgress({}, sweep.config.budget)
     elsewhere = nullcontext() if address is None else ray_cluster(address, sweep.config.include_path)
     # A Ray cluster that is not there leaves no run. A plan made while another submit writes would be stale.
     with elsewhere, exclusive(sweep.store, on_loss=progress.taken_over):

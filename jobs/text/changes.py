@@ -1,7 +1,9 @@
 """What changed, in words and rows: measurements beside the scores, apart from the verdict on quality."""
 
+import math
+
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.text.format import amount, p_text, percent
+from jobs.text.format import amount, clean, p_text, percent
 from orchestrator.rundir.measurements import BY_NAME
 from stats.change import Change, ChangeVerdict
 
@@ -26,14 +28,17 @@ def unit_text(change: Change) -> str:
 def means_text(change: Change) -> str:
     """The means of baseline and variant, shares in percent."""
     means = (change.baseline_mean, change.variant_mean)
-    return " → ".join(f"{percent(mean)} %" if is_share(change) else f"{mean:.4g}" for mean in means)
+    return " → ".join(
+        f"{percent(mean)} %" if is_share(change) else f"{mean:{',.0f' if mean >= 1e4 else '.4g'}}"
+        for mean in means
+    )
 
 
 def change_text(change: Change) -> str:
     """A change with its interval and unit."""
     unit, (low, high) = unit_text(change), change.change_interval
     said = f"{change_amount(change, change.change)} {unit}"
-    if change.verdict is ChangeVerdict.DESCRIBED:
+    if math.isnan(low):
         return said
     return f"{said} [{change_amount(change, low, sign=False)}, {change_amount(change, high, sign=False)}]"
 
@@ -64,9 +69,11 @@ def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str,
 
 def change_terms(analysis: Analysis) -> str:
     """What the rows mean; empty if nothing differs on any item."""
-    alpha = analysis.settings.alpha
+    alpha, said = analysis.settings.alpha, list[str]()
     count = sum(change.p < 1.0 for result in analysis.results for change in result.changes)
-    if count == 0:
-        return ""
-    said = f"two-sided tests, p adjusted by holm over {count}, {100 * (1 - alpha):g} % intervals"
-    return f"Measured beside the scores, no part of the verdicts: {said}; measurements.csv has all."
+    if count:
+        tests = f"two-sided tests, p adjusted by holm over {count}, {100 * (1 - alpha):g} % intervals"
+        said = [f"Measured beside the scores, no part of the verdicts: {tests}; measurements.csv has all."]
+    said += dict.fromkeys(clean(result.speed_note) for result in analysis.results if result.speed_note)
+    spent = sum(sum(run.spent.values()) for run in analysis.scores.runs)
+    return " ".join([*said, *([f"The sweep has cost {spent:,.2f}."] if spent else [])])

@@ -86,6 +86,7 @@ def verdicts(analysis: Analysis) -> Row:
         "pair_by": analysis.scores.paired_by or "id",
         "stopping": stopping,
         "samples_digest": analysis.samples_digest,
+        "spent": {name: cost for run in analysis.scores.runs for name, cost in run.spent.items()},
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in worded(analysis).results],
@@ -174,6 +175,7 @@ def _verdict_entry(result: VariantResult) -> Row:
         ],
         "changes": [change_entry(change) for change in result.changes],
         "calls": result.calls,
+        "speed_note": result.speed_note,
         "tasks": [
             {
                 "task": task.task,

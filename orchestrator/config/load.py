@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.config import yaml_file
-from orchestrator.config.schema import PromptConfig, ReplicaConfig, SweepConfig
+from orchestrator.config.schema import CostConfig, PromptConfig, ReplicaConfig, SweepConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import DEFAULT_KIND, ENV, IMAGE, LORA, PYTHON, EngineSpec
 from orchestrator.engines.kind import EngineKind
@@ -50,6 +50,7 @@ class Variant(EngineSpec):
     name: str  # in the configuration
     cluster: ReplicaConfig  # what one of its replicas takes of a node
     skip_if_unsupported: bool  # whether hardware that cannot run it skips it, instead of refusing the sweep
+    cost: CostConfig = field(default_factory=CostConfig)  # its prices
     identity: str = ""  # of weights and tokenizer, a LoRA adapter included; empty until it is looked up
     versions: dict[str, str] | None = None  # of a Python of its own and its packages, once that was asked
 
@@ -80,6 +81,7 @@ def resolve(config: SweepConfig) -> dict[str, Variant]:
             name=name,
             cluster=config.cluster.model_copy(update=own.cluster.model_dump(exclude_unset=True)),
             skip_if_unsupported=own.skip_if_unsupported,
+            cost=own.cost.laid_over(config.cost),
         )
     return variants
 
@@ -157,6 +159,8 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
             yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or not name.isprintable() or name in {".", ".."} or len(name) > 100:
             yield f"{name!r} cannot be used as the name of a variant"
+    if config.budget and not any(price for one in variants.values() for _, price in one.cost):
+        yield "budget needs prices: set cost, for example {gpu_hour: 2.5} or {input: 0.15, output: 0.6}"
     yield from _thinking_problems(config.prompt)
     if config.fidelity and config.stopping:
         yield "fidelity needs all answers of the baseline: remove it, or stopping"

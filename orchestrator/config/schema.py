@@ -13,6 +13,7 @@ from stats.drop import Certificate
 from stats.sequential.boundaries import Stopping, Until, parse_spending
 
 MOST_SEEDS = 100_000
+MOST_MONEY = 1e12
 MOST_UNITS = 100_000  # of replicas, nodes, and GPUs or CPUs of one replica
 Spending = Annotated[str, AfterValidator(lambda name: str(parse_spending(name)))]
 RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
@@ -67,6 +68,28 @@ class ClusterConfig(ReplicaConfig):
         return value
 
 
+class CostConfig(Section):
+    """Prices, in any one currency; what has none costs nothing."""
+
+    gpu_hour: float | None = Field(default=None, ge=0, le=MOST_MONEY)
+    """Of each GPU of a replica, from the start of its load to its end; likewise the next."""
+    cpu_hour: float | None = Field(default=None, ge=0, le=MOST_MONEY)
+    input: float | None = Field(default=None, ge=0, le=MOST_MONEY)  # a million tokens of prompts
+    output: float | None = Field(default=None, ge=0, le=MOST_MONEY)  # a million tokens of answers
+
+    def laid_over(self, whole: "CostConfig") -> "CostConfig":
+        """What a variant sets, over the prices of the sweep."""
+        return whole.model_copy(update=self.model_dump(exclude_none=True))
+
+    def hour(self, gpus: float, cpus: float) -> float:
+        """Price of an hour of so much hardware."""
+        return gpus * (self.gpu_hour or 0.0) + cpus * (self.cpu_hour or 0.0)
+
+    def tokens(self, prompt: float, output: float) -> float:
+        """Price of so many tokens."""
+        return (prompt * (self.input or 0.0) + output * (self.output or 0.0)) / 1e6
+
+
 class VariantConfig(Section):
     """One way to run the model; what it leaves out comes from the top of the file."""
 
@@ -82,6 +105,7 @@ class VariantConfig(Section):
     """Environment variables of the replica, in addition to those of the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
     """Where this variant's replicas run; unset fields come from the sweep's `cluster`."""
+    cost: CostConfig = CostConfig()  # its prices; unset ones are the sweep's
     control: bool = False
     """Whether it should be the same as the baseline; every analysis that finds it to differ says so."""
     other_template: bool = False
@@ -308,6 +332,10 @@ class SweepConfig(Section):
     """Stop a variant as soon as its verdict is certain; default: answer every planned sample."""
     fidelity: FidelityConfig | None = None
     """How far the variants' distributions of tokens are from the baseline's; default: not asked for."""
+    cost: CostConfig = CostConfig()
+    """Prices, by which the dry run, the progress and the report say what a sweep and an answer cost."""
+    budget: float | None = Field(default=None, gt=0, le=MOST_MONEY)
+    """The most that all submits into the run may cost together: nothing more is asked then."""
     confirm_run_unsafe_code: bool = False  # allow tasks that execute the code a model wrote, in a sandbox
 
     @model_validator(mode="before")

@@ -8,6 +8,7 @@ here: what is read and paired, tested and shown, and which names a policy may us
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,8 @@ class Measurement:
 
     name: str  # in files, policies and Python
     title: str  # for people
-    column: str  # of samples; empty where it is computed from how the baseline's answers are scored
+    # of samples; empty where it is computed from how the baseline's answers are scored, or of whole blocks
+    column: str
     type: pa.DataType  # of that column
     unit: str  # of a value; "share" of what is true or false of an answer, or ranges from 0 to 1
     within: float  # largest change that counts as none, unless a policy says otherwise
@@ -58,6 +60,7 @@ class Measurement:
 
 
 SHARE, SECONDS = (0.0, 1.0), pa.float32()
+_described = partial(Measurement, column="", type=SECONDS, within=0.0, relative=True, tested=False)
 MEASUREMENTS = (
     Measurement("output_tokens", "output tokens", "output_tokens", pa.int32(), "tokens", 0.05, relative=True),
     Measurement(
@@ -101,6 +104,11 @@ MEASUREMENTS = (
         fidelity.FIRST_DIVERGENCE, "first divergent token", "", SECONDS, "tokens", 0.05, relative=True,
         better="higher",
     ),
+    _described("samples_per_second", "samples per second", unit="samples/s", better="higher"),
+    _described("tokens_per_second", "tokens per second", unit="tokens/s", better="higher"),
+    _described("cost", "cost of 1,000 samples", unit="money", better="lower"),
+    _described("load_seconds", "seconds to load", unit="s", better="lower"),
+    _described("peak_gib", "memory, GiB", unit="GiB", better="lower"),
 )  # fmt: skip
 
 

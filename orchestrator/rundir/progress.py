@@ -71,6 +71,7 @@ class VariantProgress(StatusPart):
     refusal: str | None = None  # why the engine cannot run this variant; None if it can
     prompt_tokens: int = Field(default=0, ge=0, lt=2**63)  # over the rows that this submit wrote
     output_tokens: int = Field(default=0, ge=0, lt=2**63)
+    spent: float = Field(default=0.0, ge=0)  # by all submits, at the prices of their time
     samples_per_second: float = 0.0  # since the first block was handed out; 0 before anything was written
     tokens_per_second: float = 0.0
     looks: tuple[Standing, ...] = ()  # the last one at each temperature, if the sweep stops early
@@ -133,8 +134,9 @@ class SweepStatus(StatusPart):
 class SweepProgress:
     """Counts of all variants, and messages of the dispatcher."""
 
-    def __init__(self, variants: dict[str, VariantProgress]) -> None:
-        self.variants = variants
+    def __init__(self, variants: dict[str, VariantProgress], budget: float | None = None) -> None:
+        self.variants, self.budget = variants, budget
+        self.is_spent = False  # whether the budget allows no further block
         self.started = time.monotonic()
         self.replicas: dict[int, ReplicaProgress] = {}  # engines loaded or loading now, by number
         self.metrics: dict[str, set[str]] = {}  # scores of answers that the manifest does not list, by task
@@ -158,6 +160,22 @@ class SweepProgress:
     def written(self) -> int:
         """Rows written by this submit."""
         return sum(variant.written for variant in self.variants.values())
+
+    @property
+    def spent(self) -> float:
+        """What all submits have cost."""
+        return sum(variant.spent for variant in self.variants.values())
+
+    def exceeds_budget(self, samples: int) -> bool:
+        """Whether so many more, and those in flight, would exceed the budget at the mean price so far."""
+        if self.budget is not None and not self.is_spent:
+            ahead = samples + sum(replica.in_flight for replica in list(self.replicas.values()))
+            done = sum(variant.done for variant in self.variants.values())
+            self.is_spent = self.spent * (1.0 + ahead / done if done else 1.0) >= self.budget
+            if self.is_spent:
+                used = f"the budget of {self.budget:,g} allows no more answers, after {self.spent:,.2f}"
+                self.notes.append(f"{used}: a larger one, as with --set budget=…, lets the sweep go on")
+        return self.is_spent
 
     def taken_over(self) -> None:
         """Stop, because another submit has taken over the run."""

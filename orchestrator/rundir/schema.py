@@ -27,6 +27,8 @@ Pass = Annotated[tuple[Temperature | None, Whole | None], _PAIR]  # temperature 
 
 SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
+SPEED_KEY = b"lldeg.speed"
+"""In that of a file of samples: how long its block took, as JSON (`BlockSpeed`)."""
 PLACE_KEY = b"lldeg.place"
 """In that of a file of samples or items: its path in the run directory, after a slash."""
 
@@ -242,6 +244,21 @@ class SoftwareEntry(TypedDict):
     log_likelihoods: NotRequired[str | None]  # which way the engine comes to them, if it has several
 
 
+class BlockSpeed(TypedDict):
+    """A block on its replica, which works on several at a time."""
+
+    replica: str  # an ID
+    ended: Number  # when it was answered and scored, in seconds since the replica began to load
+    full: bool  # whether the replica then had at least a batch of further samples to answer
+    samples: Whole  # that were answered
+    prompt_tokens: Annotated[int, Field(ge=0, lt=2**63)]
+    output_tokens: Annotated[int, Field(ge=0, lt=2**63)]
+    load_seconds: Number
+    peak_gib: Number  # memory of its processes so far or, with a GPU, that in use there with the model loaded
+    gpus: Number  # that the replica takes, on all of its nodes; likewise the next
+    cpus: Number
+
+
 class Manifest(TypedDict):
     """manifest.json: what a run is made of."""
 
@@ -270,3 +287,4 @@ class SweepFile(TypedDict, total=False):
     baseline: str | None
     variants: dict[str, dict[str, Any] | None] | None
     analysis: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] | None
+    cost: dict[str, Any] | None

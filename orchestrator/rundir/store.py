@@ -174,14 +174,18 @@ class RunStore(Folder):
         return items
 
     def write_block(
-        self, variant: str, task: str, block: str, samples: pa.Table, software: str | None = None
+        self,
+        variant: str,
+        task: str,
+        block: str,
+        samples: pa.Table,
+        software: str | None = None,  # what wrote them, by its ID in the manifest
+        *,
+        speed: schema.BlockSpeed | None = None,
     ) -> None:
-        """Write the samples of one block as one file; the same block again replaces it.
-
-        The file names the software that wrote them by its ID, as the manifest does.
-        """
-        if software is not None:
-            samples = samples.replace_schema_metadata({SOFTWARE_KEY: software.encode()})
+        """Write the samples of one block as one file; the same block again replaces it."""
+        facts = {SOFTWARE_KEY: software, schema.SPEED_KEY: speed and json.dumps(speed)}
+        samples = samples.replace_schema_metadata({key: told for key, told in facts.items() if told})
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
     def read_cell(self, variant: str, task: str) -> dict[str, pa.Table | None]:

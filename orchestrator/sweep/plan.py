@@ -18,7 +18,7 @@ from orchestrator.errors import ServerBusyError, UserError
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import Item, differences, digest
-from orchestrator.rundir.progress import VariantProgress
+from orchestrator.rundir.progress import VariantProgress, read_status
 from orchestrator.rundir.schema import Manifest, SoftwareEntry, StoppingEntry
 from orchestrator.rundir.store import RunStore, without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
@@ -63,12 +63,15 @@ class Plan:
 
     def initial_counts(self) -> dict[str, VariantProgress]:
         """Counts per variant before anything is done."""
-        counts = {}
+        counts, told = {}, read_status(self.sweep.store).variants
         for variant in self.sweep.variants:
             cells = self.cells_of(variant)
             planned, errors = sum(cell.planned for cell in cells), sum(cell.errors for cell in cells)
             done = planned - sum(cell.owed for cell in cells)
-            counts[variant] = VariantProgress(planned=planned, done=done, found=done, found_errors=errors)
+            spent = told[variant].spent if variant in told else 0.0
+            counts[variant] = VariantProgress(
+                planned=planned, done=done, spent=spent, found=done, found_errors=errors
+            )
         return counts
 
 

@@ -16,7 +16,7 @@ from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
 from orchestrator.rundir.measurements import looping
-from orchestrator.rundir.schema import FIDELITY, ITEMS, with_scores
+from orchestrator.rundir.schema import FIDELITY, ITEMS, BlockSpeed, with_scores
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Answered, Requests, Scored, SweepTask, doc_text, items_of
@@ -286,10 +286,12 @@ def rows_of(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.T
     return pa.Table.from_pylist(rows, schema=FIDELITY)
 
 
-def write_rows(store: RunStore, block: Block, rows: pa.Table, software: str | None) -> None:
+def write_rows(
+    store: RunStore, block: Block, rows: pa.Table, software: str | None, speed: BlockSpeed | None = None
+) -> None:
     """Write the rows of a block; an OSError if the storage fails."""
     place = store.fidelity if block.fidelity else store
-    place.write_block(block.variant, block.task, block.name, rows, software)
+    place.write_block(block.variant, block.task, block.name, rows, software, speed=speed)
 
 
 def samples_table(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:

@@ -68,6 +68,7 @@ class Dispatcher:
             while (self._slots or self._slots.may_find_room()) and not self._progress.stop:
                 self._wait()
                 self._watch(self._progress)
+                self._slots.charge()
                 self._slots.settle()
                 self._drop_decided()
                 self._feed()  # first, so that no replica is started for blocks that others will take
@@ -108,7 +109,7 @@ class Dispatcher:
                 self._slots.expected[slot.actor.status.remote()] = slot
             queue = slot.work.queue
             while queue and slot.may_take(block := queue.first()):
-                if self._lacks_answers(block):
+                if self._lacks_answers(block) or self._is_beyond_budget(block):
                     break
                 if self._slots.are_busy and self._is_held_back(block):  # never if nothing else is in flight
                     break
@@ -121,8 +122,15 @@ class Dispatcher:
             gives_way = queue and self._lacks_answers(queue.first()) and not self._slots.of(self._baseline)
             if not slot.in_flight and (not queue or gives_way):
                 self._slots.close(slot)
-                if not queue and not self._slots.of(slot.variant):
+                if not queue and not self._slots.of(slot.variant) and not self._progress.is_spent:
                     self._stopping.ended(slot.variant)
+
+    def _is_beyond_budget(self, block: Block) -> bool:
+        """Whether a block may cost too much; then no other is handed out, and those in flight come in."""
+        if exceeds := self._progress.exceeds_budget(block.samples):
+            for work in self._work.values():
+                work.queue.end()
+        return exceeds
 
     def _owes_answers(self) -> bool:
         """Whether answers of the baseline that variants are to score are still to come."""
@@ -221,6 +229,7 @@ class Dispatcher:
         counts.errors += report.errors
         counts.prompt_tokens += report.prompt_tokens
         counts.output_tokens += report.output_tokens
+        counts.spent += slot.work.job.variant.cost.tokens(report.prompt_tokens, report.output_tokens)
         counts.keep_pace()
         self._progress.metrics.setdefault(block.task, set()).update(report.metrics)
         if report.ended is not None:

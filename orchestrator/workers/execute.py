@@ -17,7 +17,7 @@ from orchestrator.rundir.lease import owner
 from orchestrator.rundir.manifest import software_id
 from orchestrator.rundir.progress import Heartbeat, SweepProgress, write_status
 from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
-from orchestrator.sweep.blocks import Block, in_order_of_work
+from orchestrator.sweep.blocks import SMALLEST_BLOCK, Block, in_order_of_work
 from orchestrator.sweep.plan import Plan, list_metrics
 from orchestrator.sweep.scores import parsed_values
 from orchestrator.workers.answer_block import failed_block, items_table, rows_of, write_rows
@@ -44,7 +44,7 @@ def execute(
         cells = plan.cells_of(variant)
         counts.looks = policy.last_looks().get(variant, ())
         counts.not_needed = sum(cell.owed for cell in cells) - still_needed(cells, policy)
-    if not progress.owed:
+    if not progress.owed or progress.exceeds_budget(min(progress.owed, SMALLEST_BLOCK)):
         with suppress(OSError):
             write_status(sweep.store, progress)  # what is not needed may be news
         return

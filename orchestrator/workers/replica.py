@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 import psutil
 import pyarrow.compute as pc
@@ -29,13 +30,14 @@ from orchestrator.cluster.resources import ReplicaResources
 from orchestrator.config.environment import set_library_environment
 from orchestrator.config.load import Variant
 from orchestrator.config.schema import PromptConfig, SamplingConfig
+from orchestrator.engines import base
 from orchestrator.engines.base import Engine, EngineDiedError, EngineEndedError, NodeGroup, UnfitNodeError
 from orchestrator.engines.kind import EngineKind
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.manifest import package_versions, software_id
-from orchestrator.rundir.schema import HardwareEntry, SoftwareEntry, unlisted_scores
+from orchestrator.rundir.schema import BlockSpeed, HardwareEntry, SoftwareEntry, unlisted_scores
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Requests, TaskSpec, set_up_lm_eval
@@ -52,7 +54,7 @@ from orchestrator.workers.stopping import ReportedScores, reported_scores
 SECONDS_BETWEEN_SENDS = 10.0
 MAX_LOG_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
 SECONDS_TO_ANSWER = 30
-ASK = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+ASK = ("nvidia-smi", "--query-gpu=name,driver_version,memory.used", "--format=csv,noheader,nounits")
 """The driver's own tool: asking torch would take memory of the GPU for a process that does not compute."""
 
 
@@ -113,6 +115,8 @@ class Replica:
         self._node = str(ray.get_runtime_context().get_node_id())
         self._store = RunStore(job.store_url, must_answer=False)
         self._items: dict[str, Requests] = {}
+        self._began, self._load_seconds, self._gpu_gib = time.monotonic(), 0.0, 0.0
+        self._id, self._in_flight = uuid4().hex[:12], list[Block]()
         taken = job.resources  # of which beside a GPU half of the CPUs score; else they run the engine
         self._scoring = ScoringPool(job.tasks, max(1, int(taken.cpus) // 2) if taken.gpus else 1)
         self._engine: Engine | None = None
@@ -136,7 +140,7 @@ class Replica:
             EngineDiedError: it could not be loaded now.
             UnfitNodeError: this node cannot see the run directory or the folder of the model.
         """
-        started, job, model = time.monotonic(), self._job, self._job.variant.model
+        job, model = self._job, self._job.variant.model
         with ExitStack() as unless_loaded:
             unless_loaded.callback(self._end_log)  # the replica is then killed, and its last words tell why
             if not retry_storage(self._store.has_run, self._report_storage_error):
@@ -149,8 +153,9 @@ class Replica:
             self._scoring.start()
             kind = job.variant.kind if group is None else self._on_this_node(group)
             self._engine = kind.load(job.resources.gpus)
-            say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
-            software = software_here(job, self._engine)
+            self._load_seconds = time.monotonic() - self._began
+            say(f"lldeg: {job.variant.name} loaded in {self._load_seconds:.1f} s")
+            software, self._gpu_gib = software_here(job, self._engine)
             self._software = software_id(software)
             unless_loaded.pop_all()
             return Loaded(self._engine.target_in_flight, self._node, software)
@@ -169,28 +174,53 @@ class Replica:
         ends: list[EngineEndedError] = []
         score, sampling = partial(self._scoring.score, task), job.sampling.of_task(job.tasks[task].sampling)
         engine, built, prompt = self._engine, self._items[task], job.prompt
-        if block.fidelity and job.scored is not None:
-            baseline, top = job.scored
-            given = self._store.read_answers(baseline, task, [item.item for item in block.items])
-            answered = score_answers(block, given, top, built, engine, prompt=prompt, on_end=ends.append)
-        else:
-            answered = answer_block(block, score, built, engine, sampling, prompt=prompt, on_end=ends.append)
+        self._in_flight.append(block)
+        try:
+            if block.fidelity and job.scored is not None:
+                baseline, top = job.scored
+                given = self._store.read_answers(baseline, task, [item.item for item in block.items])
+                answered = score_answers(block, given, top, built, engine, prompt=prompt, on_end=ends.append)
+            else:
+                answered = answer_block(
+                    block, score, built, engine, sampling, prompt=prompt, on_end=ends.append
+                )
+        finally:
+            self._in_flight.remove(block)
+        ended, others = time.monotonic() - self._began, list(self._in_flight)
+        shares = engine.log_likelihoods == base.SHARED
+        requests = sum(one.samples * (1 if shares else one.choices) for one in others)
+        full = 2 * requests >= engine.target_in_flight and not any(one.fidelity for one in others)
         samples, put_off = put_off_refused(block, answered)
         rows = rows_of(block, samples, job.columns)
+        prompted = pc.sum(rows["prompt_tokens"]).as_py() or 0
+        written = 0 if block.fidelity else pc.sum(rows["output_tokens"]).as_py() or 0
+        taken, answers = job.resources, rows["error"].null_count
+        speed: BlockSpeed = {
+            "replica": self._id,
+            "ended": ended,
+            "full": full,
+            "samples": answers,
+            "prompt_tokens": prompted,
+            "output_tokens": written,
+            "load_seconds": self._load_seconds,
+            "peak_gib": self._gpu_gib or resident_gib(),
+            "gpus": taken.gpus * taken.nodes,
+            "cpus": taken.cpus * taken.nodes,
+        }
 
         def write() -> None:
             if owner(self._store) != job.owner:  # which may write the same samples in another block
                 raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
-            write_rows(self._store, block, rows, self._software)
+            write_rows(self._store, block, rows, self._software, speed)
 
         if samples:
             retry_storage(write, self._report_storage_error)
         self._storage_error = None
         return BlockReport(
             samples=len(samples),
-            errors=len(rows) - rows["error"].null_count,
-            prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
-            output_tokens=0 if block.fidelity else pc.sum(rows["output_tokens"]).as_py() or 0,
+            errors=len(rows) - answers,
+            prompt_tokens=prompted,
+            output_tokens=written,
             scores=reported_scores(samples, job.deciding_metrics.get(task)),
             put_off=put_off,
             ended=next((type(end)(str(end)) for end in ends), None),
@@ -287,12 +317,21 @@ def say(text: str) -> None:
 # what it runs, and on what ----------------------------------------------------------------------------------
 
 
-def software_here(job: Job, engine: Engine) -> SoftwareEntry:
-    """What this process runs for a job, and where."""
+def resident_gib() -> float:
+    """Memory of this process and its children."""
+    own, size = psutil.Process(), 0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):  # it has ended
+            size += process.memory_info().rss
+    return size / 2**30
+
+
+def software_here(job: Job, engine: Engine) -> tuple[SoftwareEntry, float]:
+    """What this process runs for a job, and where; GiB in use on its GPUs, 0 where that is not known."""
     versions, kind = package_versions(), job.variant.kind
     if "lldeg" in job.software["versions"]:  # which is sent to all nodes
         versions["lldeg"] = job.software["versions"]["lldeg"]
-    host = digest(socket.gethostname())[:12]
+    host, used = digest(socket.gethostname())[:12], 0.0
     hardware: HardwareEntry = {"host": host, "device": None, "cuda": None, "driver": None}
     hardware["dtype"] = engine.dtype
     if kind.runs_on_cpu(job.resources.gpus) and not kind.served:  # the server's hardware is its own
@@ -301,25 +340,29 @@ def software_here(job: Job, engine: Engine) -> SoftwareEntry:
             named = re.search(r"(?m)^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"))
         hardware["device"] = named[1] if named else platform.machine()
     elif not kind.served:
-        hardware["device"], hardware["driver"] = _gpus()
+        hardware["device"], hardware["driver"], used = _gpus()
         built_for = getattr(sys.modules.get("torch"), "version", None)  # CUDA or ROCm, if it uses torch
         hardware["cuda"] = getattr(built_for, "cuda", None) or getattr(built_for, "hip", None)
     commit, way = job.software.get("commit"), engine.log_likelihoods
-    return {"versions": versions, "commit": commit, "hardware": hardware, "log_likelihoods": way}
+    entry: SoftwareEntry = {"versions": versions, "commit": commit, "hardware": hardware}
+    return {**entry, "log_likelihoods": way}, used
 
 
-def _gpus() -> tuple[str | None, str | None]:
-    """The models of the GPUs that this process sees, and the version of their driver."""
+def _gpus() -> tuple[str | None, str | None, float]:
+    """The models of the GPUs that this process sees, the version of their driver, and GiB in use on them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     command = [*ASK, *([f"--id={visible}"] if visible and "MIG" not in visible else [])]
     models: set[str] = set()
     drivers: set[str] = set()
+    used = 0.0
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=True)  # noqa: S603 - fixed words, and Ray's numbers
-        pairs = [[part.strip() for part in line.rsplit(", ", 1)] for line in ran.stdout.splitlines()]
-        models, drivers = map(set, zip(*pairs, strict=True))
+        parts = [[part.strip() for part in line.rsplit(", ", 2)] for line in ran.stdout.splitlines()]
+        names, versions, sizes = zip(*parts, strict=True)
+        models, drivers = set(names), set(versions)
+        used = sum(int(size) for size in sizes if size.isdecimal()) / 1024  # some tell none
     except (OSError, subprocess.SubprocessError, ValueError):  # not of NVIDIA
         torch = sys.modules.get("torch")  # whose names serve where it computes in this process already
         if torch is not None and torch.cuda.is_initialized():
             models = {torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())}
-    return ", ".join(sorted(models)) or None, ", ".join(sorted(drivers)) or None
+    return ", ".join(sorted(models)) or None, ", ".join(sorted(drivers)) or None, used

@@ -183,7 +183,8 @@ class ReplicaSlot:
             self.parts = [load.remote(group) for load in loads]
         self.results = self.parts or (self.actor.status.remote(), self.actor.load.remote())
         self.nodes: Sequence[str] = ()  # Ray's IDs by rank, once it has chosen them
-        self.since = self.last_heard = time.monotonic()  # it began to load or, once loaded, to work
+        self.started = time.monotonic()
+        self.since = self.last_heard = self.started  # it began to load or, once loaded, to work
         self.target_in_flight: int | None = None  # requests that the engine wants; None while its model loads
         self.shares = False  # whether one request may have all choices of a question
         self.in_flight: dict[Any, Block] = {}  # by the references that will return their reports
@@ -248,7 +249,7 @@ class ReplicaSlots:
         self.closing: dict[Any, tuple[ReplicaSlot, float]] = {}  # likewise, with when to wait no longer
         self._max_replicas = max_replicas
         self._slots: list[ReplicaSlot] = []
-        self._last_occupied = time.monotonic()
+        self._last_occupied = self._charged = time.monotonic()
         self._number = 0
 
     def __iter__(self) -> Iterator[ReplicaSlot]:
@@ -298,6 +299,14 @@ class ReplicaSlots:
             self.progress.replicas[self._number], self.progress.waiting = slot.progress, None
             self.progress.variants[chosen].replicas += 1
             self.tell("started", slot)
+
+    def charge(self) -> None:
+        """Count what the hours of all replicas cost, also while their models load."""
+        before, self._charged = self._charged, time.monotonic()
+        for slot in self._slots:
+            taken, counts = slot.place.resources, self.progress.variants[slot.variant]
+            price = slot.work.job.variant.cost.hour(taken.gpus * taken.nodes, taken.cpus * taken.nodes)
+            counts.spent += price * (self._charged - max(before, slot.started)) / 3600.0
 
     def has_place(self, work: VariantWork) -> bool:
         """Whether a variant may be tried somewhere, now or when it is free."""

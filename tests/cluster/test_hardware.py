@@ -8,7 +8,7 @@ from standin.engine import KIND
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import block_files, identities, planned
 
-from orchestrator.rundir.schema import SOFTWARE_KEY
+from orchestrator.rundir.schema import SOFTWARE_KEY, SPEED_KEY
 
 pytestmark = pytest.mark.ray
 
@@ -24,7 +24,7 @@ def stand_in(folder, gpu, driver, vllm):
     metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {vllm}\n"
     (folder / f"vllm-{vllm}.dist-info" / "METADATA").write_text(metadata)
     tool = folder / "nvidia-smi"
-    tool.write_text(f'#!/bin/sh\necho "{gpu}, {driver}"\n')
+    tool.write_text(f'#!/bin/sh\necho "{gpu}, {driver}, 2048"\n')
     tool.chmod(0o755)
     return {"PATH": str(folder), "PYTHONPATH": str(folder)}
 
@@ -64,6 +64,8 @@ def test_every_file_names_what_wrote_it(run):
         hardware = known[name]["hardware"]
         seen = (hardware["device"], hardware["driver"], known[name]["versions"]["vllm"])
         assert seen == NODES[node]
+        speed = json.loads(pq.read_schema(files[0]).metadata[SPEED_KEY])
+        assert (speed["gpus"], speed["cpus"], speed["peak_gib"]) == (1.0, 0.5, 2.0)
     assert len(known) == 2
     assert identities(run) == planned(run)
 
@@ -73,6 +75,9 @@ def test_the_difference_is_said_and_refused_by_strict(run, command):
     status, out, err = command.run("analyze", run, "--format", "json", cwd=run)
     assert status == 0, err
     assert {"mixed-software", "mixed-hardware"} <= set(json.loads(out)["warning_codes"])
+    (comparison,) = json.loads(out)["comparisons"]
+    assert "it ran on 1 × NVIDIA H100 80GB HBM3, base on 1 × NVIDIA A100" in comparison["speed_note"]
+    assert not {"samples_per_second", "cost"} & {one["measurement"] for one in comparison["changes"]}
     status, _, err = command.run("analyze", run, "--strict", cwd=run)
     assert status == 2
     assert "--strict refuses to compare them" in err

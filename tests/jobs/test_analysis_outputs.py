@@ -55,11 +55,11 @@ def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
     assert set(ran.verdicts) == {
         "alpha", "margin", "missing", "certify", "certificate", "pair_by", "stopping", "baseline", "warnings",
-        "warning_codes", "comparisons", "samples_digest",
+        "warning_codes", "comparisons", "samples_digest", "spent",
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
     more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "changes", "calls", "tasks"}
-    assert set(comparison) == FIELDS | LOOKS | more
+    assert set(comparison) == FIELDS | LOOKS | more | {"speed_note"}
     assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
 
 

@@ -84,6 +84,32 @@ def test_early_stopping_takes_fewer_hours(shown):
     assert float(numbers[2]) < float(numbers[1])
 
 
+def test_money_follows_from_prices(shown):
+    """Tokens by the million, hours of one replica; a variant may have prices of its own."""
+    tokens = {"cost": {"input": 10_000, "output": 100_000}}
+    words, answers = 6 * 6 + 4 * 2 * 3, 6 * 8
+    each = (words * 1e4 + answers * 1e5) / 1e6
+    said = f"Estimated cost, from planned samples and their tokens: {2 * each:.2f} (base {each:.2f}, "
+    assert said in shown(**tokens)
+    free = {"base": {}, "free": {"cost": {"input": 0, "output": 0}}}
+    assert f": {each:.2f} (base {each:.2f}, free 0.00)." in shown(**tokens, variants=free)
+    budget = "Of the budget of {}, 0.00 is spent{}."
+    assert budget.format(9, ": it will end the sweep before that") in shown(**tokens, budget=9)
+    assert budget.format(99, ", which is enough") in shown(**tokens, budget=99)
+    hours = {"cost": {"gpu_hour": 2.5}}
+    assert "What its hours cost will be known after a first submit, or with --rate" in shown(**hours)
+    money = 2.5 * (words + answers) / 0.01 / 3600
+    assert f"{2 * money:.2f} (base {money:.2f}, other {money:.2f})" in shown("--rate", "0.01", **hours)
+    assert "cost" not in shown()
+
+
+def test_a_budget_needs_prices(lldeg, write):
+    """Else it would never end anything."""
+    ran = lldeg("submit", write(budget=5), "--dry-run")
+    assert ran.status == 2
+    assert "budget needs prices" in ran.err
+
+
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "1e30"])
 def test_what_is_no_rate_is_refused(lldeg, write, rate):
     """In one sentence, before anything is shown."""

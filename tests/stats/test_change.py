@@ -9,6 +9,7 @@ from scipy import stats
 from stats.change import (
     ChangeVerdict,
     MeanChange,
+    RateChange,
     RatioChange,
     conclude_changes,
     flip_p,
@@ -193,3 +194,32 @@ def test_intervals_of_f1_cover_it(reruns, size):
         low, high = trigger_f1([lengths(*sides, clusters, (0, 1))], 0.1)[1]
         covered += low <= truth <= high
     assert covered / repeats > 0.9 - 2 * np.sqrt(0.09 / repeats)
+
+
+def test_the_ratio_of_two_rates_is_that_of_their_totals():
+    """6 samples in 3 s against 6 in 12 s: a quarter, whatever single blocks took; of one, no interval."""
+    baseline, variant = np.array([[2.0, 4.0], [1.0, 2.0]]), np.array([[2.0, 4.0], [10.0, 2.0]])
+    assert RateChange(baseline, variant).estimate == pytest.approx(-0.75)
+    assert all(np.isnan(RateChange(baseline[:, :1], variant[:, :1]).interval(0.05)))
+
+
+def test_two_rates_that_differ_by_a_factor_have_an_interval_without_width():
+    """Blocks may differ among themselves: they are paired."""
+    baseline = np.array([[5.0] * 30, np.random.default_rng(0).lognormal(0.0, 1.0, 30)])
+    assert RateChange(baseline, baseline * [[1.0], [2.0]]).interval(0.05) == pytest.approx((-0.5, -0.5))
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.6])
+def test_an_interval_of_two_rates_covers_the_ratio(memory):
+    """In 95 of 100 runs of 60 blocks, also where the load of the machine drifts from block to block."""
+    rng, covered, runs = np.random.default_rng(0), 0, 400
+    for _ in range(runs):
+        sides = []
+        for slowness in (1.0, 1.6):
+            drift, noise = np.zeros(60), rng.normal(0.0, 0.2, 60)
+            for place in range(1, 60):
+                drift[place] = memory * drift[place - 1] + noise[place]
+            sides.append(np.array([np.full(60, 32.0), slowness * np.exp(drift)]))
+        low, high = RateChange(*sides).interval(0.05)
+        covered += low < 1 / 1.6 - 1 < high
+    assert 0.95 - 4 * np.sqrt(0.95 * 0.05 / runs) < covered / runs < 0.985

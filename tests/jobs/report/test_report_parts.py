@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jobs.report.flips import Flips, select_flips, spread_flips
-from jobs.report.plots import axis_over, score_curves, success_histograms
+from jobs.report.plots import axis_over, score_curves, success_histograms, trade_off
 
 
 def flips(*parts):
@@ -99,3 +99,35 @@ def test_histograms_count_successes(sampled_run):
     analysis = analyze([str(sampled_run)], AnalyzeRequest())
     found = {(model, temperature): counts for model, temperature, counts in success_histograms(analysis)}
     assert found == {("base", 0.5): [0, 0, 12], ("variant", 0.5): [0, 6, 6]}
+
+
+def beside(variant, margin=0.01, **changes):
+    """An entry of verdicts.json with a drop of two points, and by measurement a change with its ends."""
+    known = [
+        {"measurement": name, "change": change, "change_interval": list(ends)}
+        for name, (change, *ends) in changes.items()
+    ]
+    drop = {"drop": 0.02, "drop_interval_simultaneous": [0.01, 0.03]}
+    return {"variant": variant, **drop, "margin": margin, "margin_unit": "share", "changes": known}
+
+
+def test_drops_are_drawn_against_speed_or_cost():
+    """As multiples of the baseline's; cost where any variant has one, and to the side that is worth it."""
+    fast = {"samples_per_second": (0.5, 0.4, 0.6)}
+    plot = trade_off(
+        {"comparisons": [beside("a", **fast), beside("b", samples_per_second=(0.0, None, None))]}
+    )
+    assert [(point[1], *point[3:]) for point in plot["points"]] == [(1, 1.5, 1.4, 1.6), (2, 1.0, None, None)]
+    assert (plot["cheaper"], plot["margin"], plot["worth"]) == (False, 0.01, (1.0, plot["x"].high))
+    plot = trade_off(
+        {"comparisons": [beside("a", **fast, cost=(-0.4, -0.5, -0.3)), beside("b", 0.02, **fast)]}
+    )
+    assert [point[3:] for point in plot["points"]] == [(0.6, 0.5, 0.7)]
+    assert (plot["cheaper"], plot["worth"]) == (True, (plot["x"].low, 1.0))
+
+
+def test_nothing_is_drawn_where_neither_speed_nor_cost_is_known():
+    """Nor a region where margins differ."""
+    assert trade_off({"comparisons": [beside("a"), beside("b", cost=(None, None, None))]}) is None
+    entries = [beside("a", cost=(0.0, -0.1, 0.1)), beside("b", 0.02, cost=(0.0, -0.1, 0.1))]
+    assert trade_off({"comparisons": entries})["margin"] is None
