@@ -272,10 +272,14 @@ def task_name(case: Case) -> str:
 
 
 def decision_lines(decision: Decision) -> list[str]:
-    """Why a release does not pass, a line each: what concerns all of it, then every case in its way."""
+    """Why a release does not pass, a line each: what concerns all of it, then every case in its way.
+
+    What was not decided because other damage ended the run is left to that damage's line.
+    """
     lines = [reason.text for reason in decision.reasons]
     for case in judged_first(decision):
-        if case.status in {Ruling.BLOCKED, Ruling.INSUFFICIENT}:
+        is_ended = Code.RELEASE_BLOCKED in {reason.code for reason in case.reasons}
+        if case.status in {Ruling.BLOCKED, Ruling.INSUFFICIENT} and not is_ended:
             why = " ".join(clean(reason.text) for reason in case.reasons)
             where = f"{place(case.variant, case.temperature)}, {task_name(case)}"
             lines.append(f"{where}: {STATUS_WORDS[case.status]}. {why}")

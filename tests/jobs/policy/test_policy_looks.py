@@ -9,6 +9,7 @@ from standin.sequential_runs import BASE, a_sweep, make_stopped_run
 import lldeg
 from jobs.analysis.policy import PolicyError
 from jobs.analysis.sequential.early_stopping import EarlyStopping
+from jobs.text.meaning import decision_lines
 from orchestrator.workers.stopping import NO_SEED, SCORES, Next
 from stats.sequential.boundaries import Stopping
 from stats.sequential.monitor import Crossings, SequentialMonitor, holm_rounds
@@ -74,6 +75,7 @@ def test_the_looks_decide_the_release(tmp_path, rates, policy, bad, status, code
     path, _ = planned(tmp_path / "run", rates, policy, bad=bad)
     result, cases = decided(path, tmp_path / "out")
     assert result.exit_status() == status
+    assert not any("other damage" in line for line in decision_lines(result.decision))
     assert {task: cases[task].reasons[0].code for task in codes} == codes
 
 
