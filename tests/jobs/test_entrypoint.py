@@ -39,7 +39,8 @@ def sample(option):
 OPTIONS = [one for one in SUBMIT.params if one.param_type_name == "option" and one.name != "help"]
 
 
-REPLACED = {"address": "auto", "run_dir": RUN, "detach": False, "set_": None}
+IN_THE_CONFIGURATION = {"set_": None, "policy": None, "until_degraded": False, "until_decided": False}
+REPLACED = {"address": "auto", "run_dir": RUN, "detach": False, **IN_THE_CONFIGURATION}
 NEEDED = {"--detach": ["--address", "http://head:8265"]}
 
 
@@ -53,11 +54,12 @@ def test_every_option_reaches_the_job_or_is_replaced(option):
 
 
 def test_the_job_has_its_own_configuration_address_and_run_directory():
-    """`--set` is written into the configuration that is shipped; the name of the run is quoted."""
-    request = in_job("--set", "sampling.seeds=3", "--detach", "--address", "http://head:8265")
+    """`--set` and rules are written into the configuration that is shipped; the run's name is quoted."""
+    words = ["--set", "sampling.seeds=3", "--until-decided", "--policy", "p.yaml"]
+    request = in_job(*words, "--detach", "--address", "http://head:8265")
     assert str(request.config) == "sweep.yaml"
     assert (request.address, request.run_dir, request.detach) == ("auto", RUN, False)
-    assert not request.set_
+    assert not any(getattr(request, name) for name in IN_THE_CONFIGURATION)
 
 
 def test_without_options_the_line_is_short():

@@ -1,5 +1,6 @@
 """Scoring in processes of their own: alarms work, and what never ends or dies costs one sample."""
 
+import shutil
 import threading
 
 import psutil
@@ -44,7 +45,7 @@ def scoring(tmp_path):
         spec = TaskSpec(task=name, include_path=(str(folder),))
         built = TaskLibrary(spec.include_path).open(spec).build(PromptConfig(), None, "plain")
         if broken:
-            (folder / f"{name}.yaml").unlink()
+            shutil.rmtree(folder)
         pool = ScoringPool({name: spec}, 1, seconds_per_sample)
         pools_made.append(pool)
         requests = list(built.values())
