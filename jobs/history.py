@@ -52,7 +52,7 @@ DATES_SHOWN = 4  # labels of an axis
 ALARM, UNMEASURED = 1, 3  # exit statuses
 
 PROMPT_TOKENS, AS_MANY = "prompt_tokens", "as many as the reference"
-FOLLOWED = [one for one in MEASUREMENTS if one.tested and one.name != PROMPT_TOKENS]
+FOLLOWED = [one for one in MEASUREMENTS if one.tested and one.column and one.name != PROMPT_TOKENS]
 """Measurements that are watched for a change, each at its part of a level of their own."""
 Words = tuple[str, ...]
 Told = dict[str, Words]

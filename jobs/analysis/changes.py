@@ -12,14 +12,14 @@ from jobs.analysis.pairing import PairedTask
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.scores.score_set import Column
-from orchestrator.rundir.measurements import BY_NAME, MEASUREMENTS, Measurement
+from orchestrator.rundir.measurements import BY_NAME, CALLED, MEASUREMENTS, Measurement
 from stats.change import Change, ChangeVerdict, conclude_changes, measure_change, trigger_f1
 from stats.drop import evidence_of
 from stats.results import NAN
 from stats.scores import TaskScores
 from stats.verdict import Code
 
-CUT, CALLED = "cut", "called"
+CUT = "cut"
 # Items chosen by scores, or not all in
 PARTIAL = {Code.ESTIMATE_AFTER_STOP, Code.LOOKS_PENDING, Code.RELEASE_BLOCKED}
 

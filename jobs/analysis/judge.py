@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jobs.analysis import policy as policies
+from jobs.analysis.changes import compare_calls
 from jobs.analysis.compare import INCOMPLETE, UNSOUND, Analysis, VariantResult
 from jobs.analysis.pairing import Pairing
 from jobs.analysis.policy import Case, Decision, Demand, Policy, PolicyError, Reason, Ruling
@@ -156,11 +157,12 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
     """A case per variant and ruled measurement; these are a family of their own.
 
     Each blocks where its interval, at the level over their number (Bonferroni), lies beyond the tolerance,
-    and passes where a change as large as that is ruled out.
+    and passes where a change as large as that is ruled out. So does the F1 score of calls, which is one more.
     """
     judged = [one for one in analysis.results if one.variant in (policy.variants or [one.variant])]
     alpha = analysis.settings.alpha
-    share = alpha / max(len(judged) * len(policy.measurements), 1)
+    limits = sum(1 + (rule.f1 is not None) for rule in policy.measurements.values())
+    share = alpha / max(len(judged) * limits, 1)
     for result in judged:
         changes = {change.measurement: change for change in result.changes}
         for name, rule in policy.measurements.items():
@@ -188,9 +190,25 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
                 else:
                     said = f"A change of {within} is not ruled out: p = {change.p_within:.3g} > {alpha:g}."
                     reason = Reason("not-within-tolerance", said)
-            yield Case(
-                result.variant, result.temperature, demand, status, (reason,), None, (0.0, 0.0), change
-            )
+            found = [(status, reason)]
+            if rule.f1 is not None and change is not None:
+                found.append(_f1_shown(result, rule.f1, alpha, share))
+                found.sort(key=lambda one: [Ruling.BLOCKED, Ruling.INSUFFICIENT, Ruling.PASS].index(one[0]))
+            status, reasons = found[0][0], tuple(reason for _, reason in found)
+            yield Case(result.variant, result.temperature, demand, status, reasons, None, (0.0, 0.0), change)
+
+
+def _f1_shown(result: VariantResult, least: float, alpha: float, share: float) -> tuple[Ruling, Reason]:
+    """Whether tools are called in the same conversations as by the baseline, by the F1 score."""
+    calls = [compare_calls(result, level) for level in (share, 2.0 * alpha)]
+    if calls[0] is None or calls[1] is None:
+        return Ruling.INSUFFICIENT, Reason("not-measured", "Neither model calls a tool.")
+    if calls[0]["f1_interval"][1] < least:
+        return Ruling.BLOCKED, Reason("beyond-tolerance", f"The F1 score of calls is below {least:g}.")
+    if calls[1]["f1_interval"][0] >= least:
+        return Ruling.PASS, Reason("within-tolerance", f"An F1 score of calls below {least:g} is ruled out.")
+    said = f"An F1 score of calls below {least:g} is not ruled out."
+    return Ruling.INSUFFICIENT, Reason("not-within-tolerance", said)
 
 
 def _doubts(

@@ -16,7 +16,7 @@ from jobs.formats.samples import Temperature
 from jobs.scores.score_set import TaskInfo
 from orchestrator.config import yaml_file
 from orchestrator.errors import UserError, suggestion
-from orchestrator.rundir.measurements import MEASUREMENTS
+from orchestrator.rundir.measurements import CALLED, MEASUREMENTS
 from stats.change import Change
 from stats.results import Comparison, Settings
 
@@ -62,6 +62,7 @@ class MeasurementRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     within: float = Field(gt=0, allow_inf_nan=False)  # the largest change, as for `stats.change.Change`
+    f1: Share | None = None  # of `called`: the least F1 score of calls beside the baseline's
 
 
 def _from_word(value: object) -> object:
@@ -177,11 +178,7 @@ def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
     except ValidationError as error:
         invalid = yaml_file.mistakes(error, Policy)
         raise PolicyError(where, [("invalid-policy", text) for _, text in invalid]) from None
-    for place, rule in policy.places.items():
-        if rule.require == "watched" and rule.limits:
-            keys = ", ".join(rule.limits)
-            said = f"{place} is only watched, so {keys} would have no effect: remove it, or require something"
-            mistakes.append(("setting-without-effect", said))
+    mistakes += _without_effect(policy)
     for name in policy.measurements.keys() - TESTED:
         hint = suggestion(name, TESTED) or f"; those that can be tested are {some(TESTED, 20)}"
         mistakes.append(("unknown-measurement", f"measurements.{name}: there is no such measurement{hint}"))
@@ -191,6 +188,17 @@ def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
     if mistakes:
         raise PolicyError(where, mistakes)
     return policy
+
+
+def _without_effect(policy: Policy) -> Iterator[Mistake]:
+    for place, rule in policy.places.items():
+        if rule.require == "watched" and rule.limits:
+            keys = ", ".join(rule.limits)
+            said = f"{place} is only watched, so {keys} would have no effect: remove it, or require something"
+            yield "setting-without-effect", said
+    for name, limits in policy.measurements.items():
+        if limits.f1 is not None and name != CALLED:
+            yield "setting-without-effect", f"measurements.{name}: only {CALLED} has an f1: remove it"
 
 
 class Ruling(StrEnum):

@@ -59,7 +59,7 @@ class Measurement:
         return np.asarray(numbers.to_numpy(zero_copy_only=False))
 
 
-SHARE, SECONDS = (0.0, 1.0), pa.float32()
+SHARE, SECONDS, CALLED = (0.0, 1.0), pa.float32(), "called"
 _described = partial(Measurement, column="", type=SECONDS, within=0.0, relative=True, tested=False)
 MEASUREMENTS = (
     Measurement("output_tokens", "output tokens", "output_tokens", pa.int32(), "tokens", 0.05, relative=True),
@@ -79,7 +79,7 @@ MEASUREMENTS = (
         "empty", "empty", "response", pa.string(), "share", 0.01, better="lower", bounds=SHARE,
         value=lambda texts: pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""),
     ),
-    Measurement("called", "tool called", "called", pa.float32(), "share", 0.01, bounds=SHARE),
+    Measurement(CALLED, "tool called", CALLED, pa.float32(), "share", 0.01, bounds=SHARE),
     Measurement(
         "valid_calls", "calls valid", "valid_calls", pa.float32(), "share", 0.01, better="higher",
         bounds=SHARE,

@@ -219,6 +219,14 @@ def test_a_policy_names_what_can_be_tested(name, tmp_path):
     assert refused.value.codes == ("unknown-measurement",)
 
 
+def test_only_calls_have_an_f1(tmp_path):
+    """Of another measurement it is refused."""
+    policy = POLICY | {"measurements": {"output_tokens": {"within": 0.1, "f1": 0.9}}}
+    with pytest.raises(lldeg.UserError, match="only called has an f1") as refused:
+        lldeg.analyze(made(tmp_path, ALIKE), policy=policy)
+    assert refused.value.codes == ("setting-without-effect",)
+
+
 def test_a_policy_may_watch_scores_and_limit_lengths(tmp_path):
     """Something can block a release then, so it is no empty policy."""
     policy = POLICY | {"tasks": {"*": "watched"}}

@@ -144,7 +144,10 @@ def test_whether_tools_are_called_is_measured_and_paired(run):
 
 
 def test_a_policy_holds_how_often_tools_are_called_to_a_tolerance(run, command):
-    """As for any measurement: eager and silent servers are blocked, arguments are another matter."""
+    """As for any measurement: eager and silent servers are blocked, arguments are another matter.
+
+    F1 is 160/200 without a parser and 240/280 of the eager server, of which .9 is not ruled out.
+    """
     (policy := run / "policy.yaml").write_text(
         "tasks: {'*': watched}\nmeasurements: {called: {within: 0.05}}\n"
     )
@@ -154,6 +157,13 @@ def test_a_policy_holds_how_often_tools_are_called_to_a_tolerance(run, command):
     found = {case["variant"]: case["status"] for case in cases if case["measurement"] == "called"}
     expected = {"parser": "blocked", "eager": "blocked", "numbers": "pass", "streamed": "pass"}
     assert found == expected
+    policy.write_text("tasks: {'*': watched}\nmeasurements: {called: {within: 0.9, f1: 0.9}}\n")
+    command.run("analyze", run, "--out", run / "p", "--policy", policy, cwd=run)
+    cases = json.loads((run / "p" / "decision.json").read_text("utf-8"))["cases"]
+    codes = {case["variant"]: [one["code"] for one in case["reasons"]] for case in cases}
+    assert codes["parser"] == ["beyond-tolerance", "within-tolerance"]
+    assert codes["eager"] == ["not-within-tolerance", "within-tolerance"]
+    assert codes["numbers"] == codes["streamed"] == ["within-tolerance"] * 2
 
 
 def test_the_conversations_are_what_their_script_writes():
