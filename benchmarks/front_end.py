@@ -45,7 +45,7 @@ class Instant:
     def add_request(self, name: str, prompt: dict[str, list[int]], params: Any, **_: Any) -> None:
         """Take a request."""
         tokens, firsts = prompt["prompt_token_ids"], params.logprob_token_ids
-        scored = [0, *firsts] if firsts else tokens[1:]
+        scored = [0, *firsts] if firsts else [] if params.prompt_logprobs is None else tokens[1:]
         columns = {"token_ids": [*scored], "logprobs": [-float(place) for place in range(len(scored))]}
         flat = SimpleNamespace(**columns, ranks=[2] * len(scored))
         outputs = [SimpleNamespace(logprobs=flat, token_ids=[0], text="0", finish_reason="stop")]
