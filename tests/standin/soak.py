@@ -67,12 +67,13 @@ def submit(sweep, run, address, log):
 def analyze(run):
     """The final tables of a run, without what names the run or is a matter of time."""
     from jobs.cli import app
+    from orchestrator.rundir.measurements import BY_NAME
 
     with contextlib.redirect_stdout(None):
         app(["analyze", str(run), "--out", str(run / "analysis")], standalone_mode=False)
     tables = json.loads((run / "analysis" / "verdicts.json").read_text())
     for found in tables["comparisons"]:
-        found["changes"] = [one for one in found["changes"] if "seconds" not in one["measurement"]]
+        found["changes"] = [one for one in found["changes"] if BY_NAME[one["measurement"]].tested]
     return tables
 
 
