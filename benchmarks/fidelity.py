@@ -1,14 +1,14 @@
 """What a fidelity pass costs, and whether it warns before accuracy does, on the quickstart's model.
 
-cost   One sweep of questions that are answered freely, by a baseline and its control. The seconds of a
-       variant's own answers, and of its scores of the baseline's, by the times of their files.
-early  The quickstart's 780 items at temperature 0 by graded damages: weights rounded to 8 … 3 bits, 8-bit KV
-       caches where the machine has them, a wrong chat template, and a repetition penalty that one side does
-       not know of (a run of its own: its distributions before the penalty are the same). Printed are drop and
-       KL divergence, and from how many items, drawn 200 times, accuracy (exact one-sided test) and fidelity
-       (two-sided, against the control's) find each in 80 % of the draws, at .05; then how the two correlate.
+cost   One engine answers questions freely, and scores the answers as a variant would: the time of both.
+early  Items of the quickstart at temperature 0 by graded damages: weights rounded to 8 … 3 bits, 8-bit KV
+       caches where the machine has them, a repetition penalty that one side does not know of (in a run of its
+       own, since its distributions before the penalty are the same), and a wrong chat template (in one with
+       chat prompts). Printed are drop and KL divergence, and from how many items, drawn 200 times, accuracy
+       (exact one-sided test) and fidelity (two-sided, against the control's) find each in 80 % of the draws,
+       at .05; then how drops and divergences correlate.
 
-Run: python -P benchmarks/fidelity.py [cost | early] [--items 500] [--tokens 128] [--work FOLDER]
+Run: python -P benchmarks/fidelity.py [cost | early] [--items 500] [--tokens 128] [--limit 40] [--work FOLDER]
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,11 @@ from scipy.stats import pearsonr, spearmanr
 from jobs.quickstart_model import FOLDER
 from jobs.round_weights import round_folder
 from jobs.scores.read import read_scores
+from orchestrator.engines import kind_of
+from orchestrator.engines.base import GENERATE, TOKENS, EngineSpec, Query
+from orchestrator.engines.kind import Tokenizer
 from orchestrator.hardware import this_machine
+from orchestrator.sweep.prompts import ChatTemplate
 from stats.change import flip_p
 from stats.signflip import SignFlipTest
 
@@ -45,7 +51,7 @@ ENGINE = {
     "kv_cache_memory_bytes": 2 << 30,
 }
 CONTROL = {"engine": {"max_num_seqs": 96}, "control": True}
-SIZES, DRAWS, POWER, ALPHA = (5, 10, 20, 40, 80, 160, 320, 780), 200, 0.8, 0.05
+TOP, SIZES, DRAWS, POWER, ALPHA = 20, (5, 10, 20, 40, 80, 160, 320, 1000), 200, 0.8, 0.05
 WRONG_TEMPLATE = (
     "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"  # of another family of models
 )
@@ -69,56 +75,51 @@ def sweep(work: Path, name: str, **keys: Any) -> Path:
     return folder / "run"
 
 
-def cost(work: Path, items: int, tokens: int) -> None:
-    """Measure both parts of one sweep, and print them."""
-    pack = work / "pack"
-    pack.mkdir()
+def cost(items: int, tokens: int) -> None:
+    """Have one engine answer questions and then score its answers, and print the time of both."""
+    engine = kind_of(EngineSpec(str(FOLDER), options=ENGINE)).load(gpus=0)
+    template = ChatTemplate(Tokenizer(str(FOLDER), None, trusted=False))
     things = [f"{THINGS[number // 4 % len(THINGS)]} {number}" for number in range(items)]
-    docs = [{"question": ASKED[i % len(ASKED)].format(thing)} for i, thing in enumerate(things)]
-    (pack / "data").mkdir()
-    (pack / "data" / "open.jsonl").write_text("\n".join(map(json.dumps, docs)))
-    (pack / "loader.py").write_text((Path(PACK) / "loader.py").read_text())
-    (pack / "open.yaml").write_text(
-        "task: open\ncustom_dataset: !function loader.load\ndataset_kwargs: {name: open}\ntest_split: test\n"
-        "output_type: generate_until\ndoc_to_text: '{{question}}'\ndoc_to_target: ''\nnum_fewshot: 0\n"
-        f"generation_kwargs: {{until: [], max_gen_toks: {tokens}, do_sample: false}}\n"
-        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    asked = [ASKED[number % len(ASKED)].format(thing) for number, thing in enumerate(things)]
+    prompts = [template([{"role": "user", "content": text}]) for text in asked]
+    settings = {"until": [], "max_gen_toks": tokens, "temperature": 0.0, "do_sample": False}
+    engine.answer(
+        [Query(GENERATE, ("warm", settings | {"max_gen_toks": 2})), Query(TOKENS, ("warm", "up", 20))]
     )
-    run = sweep(
-        work,
-        "cost",
-        baseline="base",
-        variants={"base": {}, "control": CONTROL},
-        include_path=str(pack),
-        tasks=["open"],
-        prompt={"apply_chat_template": True},
-        sampling={"temperatures": [0.0]},
-        fidelity={"items": items},
-        cluster={"replicas": 1},
-    )
-    loaded = {}
-    for event in map(json.loads, (run / "logs" / "events.jsonl").read_text().splitlines()):
-        if event["event"] == "loaded":
-            loaded[event["variant"]] = event["time"]
-    status = json.loads((run / "logs" / "status.json").read_text())["variants"]
-    for name, since in loaded.items():
-        files = [run.glob(f"{part}/variant={name}/*/*.parquet") for part in ("samples", "fidelity")]
-        answered, scored = (max(path.stat().st_mtime for path in paths) for paths in files)
-        answers, scores = answered - since, scored - answered
-        print(
-            f"{name}: {items} answers of {status[name]['output_tokens'] / items:.0f} tokens took "
-            f"{answers:.1f} s, their scores {scores:.1f} s: {scores / answers:.2f}"
-        )
+    marks, answers = [times()], engine.answer([Query(GENERATE, (prompt, settings)) for prompt in prompts])
+    marks.append(times())
+    texts = [answer.response for answer in answers]
+    scored = engine.answer([Query(TOKENS, pair) for pair in zip(prompts, texts, repeat(TOP))])
+    marks.append(times())
+    assert not any(answer.error for answer in (*answers, *scored))
+    written = sum(answer.output_tokens or 0 for answer in answers)
+    read = sum(answer.prompt_tokens or 0 for answer in scored)
+    answering, scoring = (np.subtract(later, earlier) for earlier, later in pairwise(marks))
+    for what, count, (wall, cpu) in (("written", written, answering), ("read", read, scoring)):
+        print(f"{count:,} tokens {what}: {wall:.1f} s, {cpu:.1f} s of CPU")
+    print("scores to answers: {:.2f}, of CPU {:.2f}".format(*scoring / answering))
+    engine.close()
+
+
+def times() -> tuple[float, float]:
+    """The clock, and the CPU time of this process, which other processes disturb less."""
+    return time.perf_counter(), time.process_time()
 
 
 def damages(work: Path) -> dict[str, dict[str, Any]]:
     """The graded variants, control included."""
     variants: dict[str, dict[str, Any]] = {"base": {}, "control": CONTROL}
-    for bits in range(8, 2, -1):
-        round_folder(FOLDER, work / f"int{bits}", bits=bits, group_size=64)
-        variants[f"int{bits}"] = {"model": str(work / f"int{bits}")}
+    for bits, group in ((8, 64), (6, 64), (5, 64), (4, 64), (4, None), (3, 64)):
+        name = f"int{bits}" if group else f"int{bits}-channel"
+        round_folder(FOLDER, work / name, bits=bits, group_size=group)
+        variants[name] = {"model": str(work / name)}
     for dtype in ("fp8_e4m3", "fp8_e5m2") if this_machine().fp8_kv_cache else ():  # type: ignore[union-attr]
         variants[f"kv-{dtype}"] = {"engine": {"kv_cache_dtype": dtype}}
+    return variants
+
+
+def wrong_template(work: Path) -> dict[str, dict[str, Any]]:
+    """The baseline, its control, and the same model with the chat template of another family."""
     other = work / "template"
     other.mkdir()
     for file in FOLDER.iterdir():
@@ -126,40 +127,44 @@ def damages(work: Path) -> dict[str, dict[str, Any]]:
             (other / file.name).symlink_to(file)
     config = json.loads((FOLDER / "tokenizer_config.json").read_text()) | {"chat_template": WRONG_TEMPLATE}
     (other / "tokenizer_config.json").write_text(json.dumps(config))
-    variants["template"] = {"model": str(other), "other_template": True}
-    return variants
+    return {"base": {}, "control": CONTROL, "template": {"model": str(other), "other_template": True}}
 
 
-def early(work: Path) -> None:
+def early(work: Path, limit: int) -> None:
     """Run all damages, and print how early each is found, and what the divergence predicts."""
     asked = {
         "include_path": PACK,
-        "tasks": ["lldeg_quickstart"],
-        "prompt": {"apply_chat_template": True},
-        "sampling": {"temperatures": [0.0]},
+        "tasks": [{"task": "lldeg_quickstart", "limit": limit}],
         "cluster": {"replicas": 1},
     }
-    run = sweep(work, "early", baseline="base", variants=damages(work), fidelity={"items": 1000}, **asked)
-    penalty = asked | {"sampling": {"temperatures": [0.0], "repetition_penalty": 1.3}}
-    other = sweep(work, "penalty", baseline="penalty", variants={"penalty": {}}, **penalty)
-    columns = values_of(run)
-    columns["penalty"] = values_of(other)["penalty"][0], columns["control"][1]
+    scored = asked | {"baseline": "base", "fidelity": {"items": 1000}}
+    graded = values_of(sweep(work, "graded", variants=damages(work), **scored))
+    penalty = {"repetition_penalty": 1.3}
+    other = sweep(work, "penalty", baseline="penalty", variants={"penalty": {}}, sampling=penalty, **asked)
+    graded["penalty"] = values_of(other)["penalty"][0], graded["control"][1]
+    chat = sweep(work, "chat", variants=wrong_template(work), prompt={"apply_chat_template": True}, **scored)
     print(f"{'':14} {'points':>7} {'nats':>9} {'accuracy':>9} {'fidelity':>9}   (items until 80 % power)")
-    drops, distances = [], []
+    points = show(graded)
+    show(values_of(chat))
+    ranks, line = spearmanr(*points)[0], pearsonr(*points)[0]
+    print(f"drops and divergences: Spearman {ranks:.2f}, Pearson {line:.2f}, of {len(points[0])} variants")
+
+
+def show(columns: Mapping[str, tuple[Any, Any]]) -> tuple[list[float], list[float]]:
+    """Print a row for each variant; returns drops and divergences of all but the control."""
     base, floor = columns["base"][0], columns["control"][1]
+    drops, distances = [], []
     for name, (scores, distance) in columns.items():
-        if name in {"base", "control"}:
+        if name == "base":
             continue
+        drop, nats = float((base - scores).mean()), float(np.nanmean(distance))
         found = [needed(base - scores, one_sided=True), needed(distance - floor, one_sided=False)]
-        print(
-            f"{name:14} {100 * (base - scores).mean():7.2f} {np.nanmean(distance):9.5f} "
-            + " ".join(f"{count or '> 780':>9}" for count in found)
-        )
-        drops.append((base - scores).mean())
-        distances.append(np.nanmean(distance))
-    print(f"control        {100 * (base - columns['control'][0]).mean():7.2f} {np.nanmean(floor):9.7f}")
-    ranks, line = spearmanr(drops, distances)[0], pearsonr(drops, distances)[0]
-    print(f"drops and divergences: Spearman {ranks:.2f}, Pearson {line:.2f}, of {len(drops)} variants")
+        counts = " ".join(f"{count or 'more':>9}" for count in found)
+        print(f"{name:14} {100 * drop:7.2f} {nats:9.6f} {counts}")
+        if name != "control":
+            drops.append(drop)
+            distances.append(nats)
+    return drops, distances
 
 
 def values_of(run: Path) -> Mapping[str, tuple[Any, Any]]:
@@ -194,14 +199,15 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=("cost", "early"), help="default: both")
     parser.add_argument("--items", type=int, default=500, help="questions of the cost")
     parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer there")
+    parser.add_argument("--limit", type=int, default=40, help="items of each of the nine tasks of early")
     parser.add_argument("--work", type=Path, help="folder for models and runs; default: a temporary one")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         if arguments.part != "early":
-            cost(work, arguments.items, arguments.tokens)
+            cost(arguments.items, arguments.tokens)
         if arguments.part != "cost":
-            early(work)
+            early(work, arguments.limit)
 
 
 if __name__ == "__main__":
