@@ -29,7 +29,7 @@ def _plan(stopping=None, **tasks):
     config = SimpleNamespace(baseline="base", analysis=analysis)
     sweep = SimpleNamespace(config=config, variants={"base": None, "cheap": None})
     manifest = {"stopping": stopping} if stopping else {}
-    return SimpleNamespace(sweep=sweep, cells_of=lambda name: cells, manifest=manifest)
+    return SimpleNamespace(sweep=sweep, baseline_cells=cells, manifest=manifest)
 
 
 def detection_table(plan, rates):
