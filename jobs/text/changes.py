@@ -53,7 +53,10 @@ def verdict_text(change: Change) -> str:
 
 
 def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str, ...]]:
-    """A row under `CHANGE_HEADER` for every measurement, with `same` also where all items have the same."""
+    """A row under `CHANGE_HEADER` for every measurement; those that tell nothing only with `same`.
+
+    They tell nothing where all items have the same, or of speed, cost and memory without an interval off 0.
+    """
     return [
         (
             BY_NAME[change.measurement].title,
@@ -63,8 +66,14 @@ def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str,
             p_text(change.p_adjusted),
         )
         for change in result.changes
-        if same or not change.p >= 1.0
+        if same or not (change.p >= 1.0 or _is_open(change))
     ]
+
+
+def _is_open(change: Change) -> bool:
+    """Whether it is one of whole blocks, described, of which no change is shown."""
+    of_blocks, (low, high) = BY_NAME[change.measurement], change.change_interval
+    return not (of_blocks.column or of_blocks.tested or low > 0.0 or high < 0.0)
 
 
 def change_terms(analysis: Analysis) -> str:

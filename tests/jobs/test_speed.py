@@ -68,7 +68,16 @@ def test_a_variant_of_half_the_speed_is_half_as_fast(analyzed):
     assert found.keys() == {*ALL, "empty"}
     assert "samples per second" in ran.text
     assert "-50.00 % [-50.00, -50.00]" in ran.text
+    assert "seconds to load" not in ran.text  # one value a replica shows no change
     assert ran.comparison("v")["verdict"] == "inconclusive"
+
+
+def test_a_speed_that_may_be_the_same_is_in_the_files_alone(analyzed):
+    """Of the terminal's tables, since its interval says nothing."""
+    ran = analyzed(lambda variant, number: speed_of("base", number, replica=variant))
+    assert changes(ran.comparison("v"))["samples_per_second"]["change"] == 0.0
+    assert "samples per second" not in ran.text
+    assert "samples per second" in (ran.out / "report.html").read_text()
 
 
 def test_the_first_block_and_those_of_a_draining_engine_do_not_count(analyzed):
