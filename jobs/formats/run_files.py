@@ -153,6 +153,11 @@ class RunFiles:
         """What all submits have cost, by variant; those that had no prices cost nothing."""
         return {name: told.spent for name, told in read_status(self.store).variants.items() if told.spent}
 
+    @cached_property
+    def scored(self) -> dict[tuple[str, str], list[str]]:
+        """Files with scores of the baseline's answers, by model and task, from one listing."""
+        return self.store.fidelity.sample_paths() if "fidelity" in self.manifest else {}
+
     def is_served(self, model: str) -> bool:
         """Whether a model is behind a server, which may apply a template of its own."""
         entry = self.models.get(model)
@@ -247,7 +252,7 @@ def scores_of_answers(run: RunFiles, model: str, task: str) -> dict[tuple[Any, .
     if "fidelity" not in run.manifest:
         return known
     texts = run.tasks[task]["output_type"] == GENERATE
-    files = run.store.fidelity.sample_paths().get((model, task), []) if texts else run.samples(model, task)
+    files = run.scored.get((model, task), []) if texts else run.samples(model, task)
     shape = -1, run.manifest["fidelity"]["top"] + 1
     for _, table in read_files(run, files, [*PLACE, *(("tokens", "logprobs") if texts else (RESPONSE,))]):
         columns = () if table is None else table.columns
@@ -456,12 +461,11 @@ class Footers:
         """Samples by variant."""
         asked = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
         asked += run.manifest.get("fidelity", {}).get("samples", 0)
-        scored = run.store.fidelity.sample_paths() if "fidelity" in run.manifest else {}
         told = read_status(run.store).variants
         counts = {}
         for variant in run.models:
             paths = [path for task in run.tasks for path in run.samples(variant, task)]
-            paths += [path for task in run.tasks for path in scored.get((variant, task), ())]
+            paths += [path for task in run.tasks for path in run.scored.get((variant, task), ())]
             unknown = [path for path in paths if path not in self._known]
             with ThreadPoolExecutor(readers(run.store.filesystem)) as pool:
                 self._known.update(zip(unknown, pool.map(partial(_rows, run), unknown), strict=True))

@@ -32,6 +32,7 @@ TURNS = 3  # in which one request is answered and another is told "busy", until 
 MIB = 1 << 20
 LARGEST_REPLY = 32 * MIB  # bytes, decompressed
 MOST_REPLY_PARTS = 2_000_000
+"""Values and keys of a reply: log-likelihoods of 200,000 tokens have some 9 for each."""
 FIRST_TOKEN = re.compile(
     rb'"(?:content|reasoning|reasoning_content|thinking|text|arguments|name)": ?"[^"]'
 )  # in a stream, whose first events may be empty
@@ -39,7 +40,6 @@ LONGEST_KEY = 64  # bytes of what that matches, and more
 
 Seconds = tuple[float, float | None]
 """How long a server took for a reply, and for its first token, if the reply came in parts."""
-"""Values and keys of a reply: log-likelihoods of 200,000 tokens have some 9 for each."""
 BUSY = 429
 FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
 NO_RIGHT = {401, 402}

@@ -129,8 +129,8 @@ class Cell:
             size = max(1, samples // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
-                block = Block(self.variant, self.task, self.digest, items, passes, look, choices=self.choices)
-                yield replace(block, look=LAST, fidelity=True) if self.fidelity else block
+                place = self.variant, self.task, self.digest, items, passes, LAST if self.fidelity else look
+                yield Block(*place, choices=self.choices, fidelity=self.fidelity)
 
 
 def missing_samples(
