@@ -4,7 +4,8 @@ Of every place in the text there are the log-probabilities of its own token and 
 ones. The Kullback-Leibler divergence is estimated on a coarser partition: tokens that both lists have, one by
 one, and all the rest as one class. Merging outcomes never increases a divergence (the log-sum inequality), so
 it is a lower bound; what it lacks is exactly r·KL(P' ‖ Q'), with r the baseline's probability of the rest, P'
-and Q' the two distributions within it. Sums of float32 leave up to 1e-6 a place, of either sign.
+and Q' the two distributions within it. Sums of float32 leave about 1e-6 a place, of either sign, of models
+that are close.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from stats.arrays import Floats, Ints
 
 LEAST_REST = 1e-6  # probability of the rest; less is rounding
+LEAST_LOG = -80.0  # log-probability, so that all numbers are finite; less counts as this
 
 KL, LOG_RATIO, PERPLEXITY_RATIO = "kl", "log_ratio", "perplexity_ratio"
 OTHER_TOP, FIRST_DIVERGENCE = "other_top", "first_divergence"
@@ -50,8 +52,9 @@ def text_fidelity(tokens: tuple[Ints, Ints], values: tuple[Floats, Floats]) -> N
     """
     if not len(tokens[0]):
         return np.full(len(NAMES), np.nan)
+    values = np.maximum(values[0], LEAST_LOG), np.maximum(values[1], LEAST_LOG)
     ratio = (values[0][:, 0].sum() - values[1][:, 0].sum()) / len(tokens[0])
-    numbers = [np.nan, ratio, np.exp(ratio), np.nan, np.nan]
+    numbers = [np.nan, ratio, np.exp(min(ratio, -LEAST_LOG)), np.nan, np.nan]
     if np.array_equal(tokens[0][:, 0], tokens[1][:, 0]):
         numbers[0] = coarse_divergence(tokens, values).mean()
         top, other = (one[:, 1] for one in tokens)
@@ -68,7 +71,7 @@ def choice_fidelity(baseline: Floats, variant: Floats) -> NDArray[np.float64]:
     Its distribution is over the choices alone, so nothing is left out; the ratio is that of the choice which
     the baseline takes, and there is no first place.
     """
-    p, q = (one - np.logaddexp.reduce(one) for one in (baseline, variant))
+    p, q = (np.maximum(one - np.logaddexp.reduce(one), LEAST_LOG) for one in (baseline, variant))
     taken = int(p.argmax())
     ratio = p[taken] - q[taken]
     return np.array([np.exp(p) @ (p - q), ratio, np.exp(ratio), float(q.argmax() != taken), np.nan])

@@ -95,3 +95,14 @@ def test_choices_are_a_distribution_of_their_own():
     assert kl == pytest.approx(rel_entr(p, q).sum())
     assert (ratio, times, other) == pytest.approx((np.log(2.0), 2.0, 1.0))
     assert np.isnan(first)
+
+
+def test_what_a_model_rules_out_leaves_all_numbers_finite():
+    """Infinitely far is very far, in 32 bits, too; of choices and of texts."""
+    tokens = np.array([[7, 7, 8]]), np.array([[7, 8, 9]])
+    values = np.array([[-0.5, -0.5, -1.0]]), np.array([[-np.inf, -0.1, -3.0]])
+    for base, variant in ([-1.0, -3.0], [-np.inf, -2.0]), ([-80.0, -300.0], [-400.0, -200.0]):
+        found = choice_fidelity(np.array(base), np.array(variant)).astype(np.float32)[:4]
+        assert np.isfinite(found).all()
+        assert found[0] > 60.0
+    assert np.isfinite(text_fidelity(tokens, values).astype(np.float32)).all()
