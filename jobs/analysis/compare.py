@@ -6,6 +6,7 @@ Items that cannot be paired are reported, counted and bounded; if nothing can be
 error, not a verdict.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -102,6 +103,11 @@ class Analysis:
         pairs = [(result, change) for result in self.results for change in result.changes]
         return [pair for pair in pairs if pair[1].verdict is ChangeVerdict.CHANGED]
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """The comparisons of which nothing beside the scores was tested."""
+        return [one.label for one in self.results if all(math.isnan(change.p) for change in one.changes)]
+
     def exit_status(self, gate: GateName) -> int:
         """The policy's, else that of proven damage or change, else of anything that prevents an all-clear."""
         if self.decision is not None:
@@ -109,7 +115,7 @@ class Analysis:
         verdicts = {result.comparison.verdict for result in self.results}
         if Verdict.DEGRADED in verdicts or (gate == "changed" and self.changed):
             return DEGRADED
-        if self.incomplete or self.unsound(gate):
+        if self.incomplete or self.unsound(gate) or (gate == "changed" and self.unmeasured):
             return UNDECIDED
         if gate == "certified" and (verdicts != {Verdict.CERTIFIED} or self.lacks_answers):
             return UNDECIDED
@@ -126,6 +132,8 @@ class Analysis:
             why = f"Exit status 1: nothing is degraded, but something changed ({named})."
         elif (notice := self.unsound(gate)) is not None:
             why = f"Exit status 3, whatever the verdicts: {notice.text}"
+        elif gate == "changed" and self.unmeasured:
+            why = f"Exit status 3: nothing beside the scores was tested of {some(self.unmeasured)}."
         if why is not None or gate != "certified" or verdicts != {Verdict.CERTIFIED}:
             return why
         if any(notice.code == NoticeCode.NOT_COMPARED for notice in self.warnings):

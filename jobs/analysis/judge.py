@@ -3,13 +3,13 @@
 The rules become one demand for every task that was measured, and each demand a case for every variant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from jobs.analysis import policy as policies
 from jobs.analysis.changes import compare_calls
 from jobs.analysis.compare import INCOMPLETE, UNSOUND, Analysis, VariantResult
-from jobs.analysis.pairing import Pairing
+from jobs.analysis.pairing import SIDES, Pairing
 from jobs.analysis.policy import Case, Decision, Demand, Policy, PolicyError, Reason, Ruling
 from jobs.formats.notices import Notice, NoticeCode, some
 from orchestrator.errors import suggestion
@@ -31,6 +31,7 @@ UNDECIDED = {
     Code.LOOKS_PENDING: "Not decided yet: submit the sweep again to go on.",
 }
 
+WHO = ("baseline", "variant")
 Question = tuple[Pairing, Demand, list[str]]  # a case before its test, and the names of its tasks
 
 
@@ -128,11 +129,7 @@ def _hypothesis(result: Pairing, demand: Demand, names: Sequence[str]) -> Hypoth
 
 def _case(question: Question, comparison: Comparison | None) -> Case:
     result, demand, names = question
-    shares, answered = [], []
-    for side in range(2):
-        answered.append(sum(task.scored(side) for task in result.tasks if task.info.name in names))
-        lacking = sum(gap.missing[side] + gap.failed[side] for gap in result.gaps if gap.task in names)
-        shares.append(lacking / (lacking + answered[side]) if lacking + answered[side] else 1.0)
+    shares, answered = _missing(result, names)
     codes, alpha = () if comparison is None else comparison.reason_codes, demand.settings.alpha
     undecided = [Reason(code.value, text) for code, text in UNDECIDED.items() if code in codes]
     doubts = undecided or list(_doubts(demand, comparison, shares, answered))
@@ -149,8 +146,17 @@ def _case(question: Question, comparison: Comparison | None) -> Case:
         status, reasons = Ruling.PASS, [Reason("certified", "The drop is below the margin.")]
     else:
         status, reasons = Ruling.PASS, [Reason("not-degraded", "No significant drop.")]
-    missing_share = (shares[0], shares[1])
-    return Case(result.variant, result.temperature, demand, status, tuple(reasons), comparison, missing_share)
+    return Case(result.variant, result.temperature, demand, status, tuple(reasons), comparison, shares)
+
+
+def _missing(result: Pairing, names: Collection[str]) -> tuple[tuple[float, float], list[int]]:
+    """Share of missing or failed samples of some tasks, and how many are there, of baseline and variant."""
+    shares, answered = [], []
+    for side in SIDES:
+        answered.append(sum(task.scored(side) for task in result.tasks if task.info.name in names))
+        lacking = sum(gap.missing[side] + gap.failed[side] for gap in result.gaps if gap.task in names)
+        shares.append(lacking / (lacking + answered[side]) if lacking + answered[side] else 1.0)
+    return (shares[0], shares[1]), answered
 
 
 def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
@@ -174,6 +180,10 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
                 measurement=name,
                 within=rule.within,
             )
+            tasks = [
+                one.info.name for one in result.tasks if any(name in side.measured for side in one.sides)
+            ]
+            shares, _ = _missing(result, tasks)
             if change is None:
                 reason = Reason("not-measured", f"No item of both models has {name}.")
             elif change.items < demand.min_items:
@@ -184,6 +194,8 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
                 if low > rule.within or high < -rule.within:
                     status = Ruling.BLOCKED
                     reason = Reason("beyond-tolerance", f"It changed by more than {within}.")
+                elif (lacking := next(_too_many_missing(demand, shares), None)) is not None:
+                    reason = lacking
                 elif change.p_within <= alpha:
                     status = Ruling.PASS
                     reason = Reason("within-tolerance", f"A change of {within} or more is ruled out.")
@@ -195,7 +207,7 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
                 found.append(_f1_shown(result, rule.f1, alpha, share))
                 found.sort(key=lambda one: [Ruling.BLOCKED, Ruling.INSUFFICIENT, Ruling.PASS].index(one[0]))
             status, reasons = found[0][0], tuple(reason for _, reason in found)
-            yield Case(result.variant, result.temperature, demand, status, reasons, None, (0.0, 0.0), change)
+            yield Case(result.variant, result.temperature, demand, status, reasons, None, shares, change)
 
 
 def _f1_shown(result: VariantResult, least: float, alpha: float, share: float) -> tuple[Ruling, Reason]:
@@ -218,9 +230,8 @@ def _doubts(
 
     Shares of missing or failed samples and counts of answers are those of baseline and variant.
     """
-    sides = ("baseline", "variant")
     if comparison is None:
-        silent = [who for who, answers in zip(sides, answered, strict=True) if not answers]
+        silent = [who for who, answers in zip(WHO, answered, strict=True) if not answers]
         if silent:
             yield Reason(f"missing-in-{silent[0]}", f"The {silent[0]} has no answers.")
         else:
@@ -229,10 +240,7 @@ def _doubts(
     if comparison.items < demand.min_items:
         said = f"Only {comparison.items:,} items pair; the policy requires {demand.min_items:,}."
         yield Reason("too-few-items", said)
-    for who, share in zip(sides, shares, strict=True):
-        if share > demand.max_missing:
-            said = f"{share:.1%} of the {who}'s samples are missing or failed; the policy allows"
-            yield Reason("too-many-missing", f"{said} {demand.max_missing:.1%}.")
+    yield from _too_many_missing(demand, shares)
     if Code.DIRECTION_UNKNOWN in comparison.reason_codes:
         said = "Nothing says whether higher or lower scores are better"
         yield Reason("direction-unknown", f"{said}: add --higher-is-better or --lower-is-better.")
@@ -247,6 +255,13 @@ def _doubts(
         yield Reason(
             "not-certified", f"The drop was not shown to be below the margin: p = {p:.3g} > {alpha:g}."
         )
+
+
+def _too_many_missing(demand: Demand, shares: Sequence[float]) -> Iterator[Reason]:
+    for who, share in zip(WHO, shares, strict=True):
+        if share > demand.max_missing:
+            said = f"{share:.1%} of the {who}'s samples are missing or failed; the policy allows"
+            yield Reason("too-many-missing", f"{said} {demand.max_missing:.1%}.")
 
 
 def _release_reasons(policy: Policy, analysis: Analysis) -> Iterator[Reason]:

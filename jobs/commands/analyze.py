@@ -71,8 +71,9 @@ def analyze(
     Exit status: 0 if nothing is degraded (with --gate certified: if everything is certified), 1 if something
     is degraded (with --gate changed: or a measurement such as the length of answers changed), 2 for usage or
     input errors, 3 if the run is incomplete or, with --gate certified, if something is not certified, missing
-    or failed. With --policy: 0 if the release passes, 1 if damage blocks
-    it, 3 if not enough was measured or shown; decision.json gives every reason.
+    or failed, or with --gate changed, if nothing beside the scores was tested. With --policy: 0 if the
+    release passes, 1 if damage blocks it, 3 if not enough was measured or shown; decision.json gives every
+    reason.
 
     Score tables are CSV files with the columns prompt_id and score, and optionally model, task, temperature,
     rerun, metric, higher_is_better and range; --cluster and --where can use any other column. Pass a folder

@@ -82,6 +82,8 @@ def _compared(analysis: Analysis, gate: GateName) -> Iterator[Case]:
         yield RELEASE, "complete", "error", "incomplete-run", said, ""
     if notice := analysis.unsound(gate):
         yield RELEASE, "looks" if notice.code in UNSOUND else "prompts", "error", notice.code, notice.text, ""
+    if gate == "changed" and analysis.unmeasured:
+        yield RELEASE, "measurements", "error", "not-measured", analysis.explain_status(gate) or "", ""
     for result in analysis.results:
         verdict, reasons = result.comparison.verdict, result.comparison.reasons
         kind: Kind | None = "failure" if verdict is Verdict.DEGRADED else None

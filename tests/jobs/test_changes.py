@@ -118,6 +118,10 @@ def test_likelihoods_have_no_lengths(tmp_path):
     """A multiple-choice task generates no text: only its prompts are measured."""
     run = made(tmp_path, LONGER, sampled=False)
     assert changes(run_analyze(run, out=tmp_path / "out").comparison("v")) == {}
+    ran = run_analyze(run, "--gate", "changed", out=tmp_path / "out")
+    said = "Exit status 3: nothing beside the scores was tested of v at temperature 0."
+    assert (ran.code, said in " ".join(ran.text.split())) == (3, True)
+    assert said in (ran.out / "junit.xml").read_text()
 
 
 def test_truncation_that_differs_is_a_warning_with_the_drop_of_the_rest(tmp_path):
@@ -209,6 +213,14 @@ def test_a_measurement_that_too_few_items_have_is_not_shown(policy, code, tmp_pa
     """A rule about one that nobody has, or fewer items than the policy asks for, is not fulfilled."""
     result = lldeg.analyze(made(tmp_path, ALIKE), policy=POLICY | policy)
     assert (result.exit_status(), result.decision.cases[-1].reasons[0].code) == (3, code)
+
+
+def test_a_measurement_of_the_answers_that_are_left_is_not_shown(tmp_path):
+    """A variant that failed on a tenth of the items was not measured there."""
+    run = made(tmp_path, ALIKE, [None if item < ITEMS // 10 else right for item, right in enumerate(RIGHT)])
+    case = lldeg.analyze(run, policy=POLICY | {"tasks": {"*": "watched"}}).decision.cases[-1]
+    assert (case.status, case.missing_share) == ("insufficient", (0.0, 0.1))
+    assert [reason.code for reason in case.reasons] == ["too-many-missing"]
 
 
 @pytest.mark.parametrize("name", ["output_token", "seconds"])
