@@ -4,7 +4,7 @@ This is the two-sided counterpart of `stats.comparison`. If nothing changed, swa
 within an item changes nothing, so the test is the exact sign-flip test of the paired differences, on either
 side. Differences without a small common step (means over reruns, of long answers) are rounded to a fine one:
 the sum of rounded differences is another statistic whose distribution is as exact. Items with unequal numbers
-of reruns may not be swapped; they are tested by Student's t.
+of reruns may not be swapped; there Student's t has to reject, too.
 
 How far means lie apart is a ratio or a difference. The interval of a ratio is Fieller's (1954): all ratios ρ
 for which Student's t does not reject "the mean of variant − ρ·baseline is 0", with the bias-reduced errors
@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy.special import betaincinv, stdtr, stdtrit
 
-from stats.arrays import SMALLEST_P, Floats
+from stats.arrays import SMALLEST_P, Floats, Ints
 from stats.distributions.lattice import FINEST, to_lattice
 from stats.drop import ClusterEvidence, Interval, clustered, evidence_of
 from stats.multiplicity import holm
@@ -54,7 +54,7 @@ class RatioChange:
         if sizes.min() < sizes.max():
             self._freedom = ClusterEvidence(bases, sizes, np.inf).freedom
         self._gap, self._base = -float(losses.sum()) / total, float(bases.sum()) / total
-        self.estimate = self._gap / self._base if self._base else NAN
+        self.estimate = self._gap / self._base if self._base else self._gap and np.inf
         self._gaps = self._both = self._bases = np.inf  # variances and covariance of the two means
         if sizes.size > 1:
             weights = 1.0 / (1.0 - sizes / total) / total**2
@@ -78,6 +78,8 @@ class RatioChange:
         """P-value of "the change is at least the tolerance, in either direction"."""
         if not np.isfinite(self._gaps):
             return 1.0
+        if self._gap == self._gaps == 0.0:
+            return SMALLEST_P
         sides = []
         for sign in (1.0, -1.0):
             excess = sign * self._gap - tolerance * self._base
@@ -113,22 +115,25 @@ class MeanChange:
 class RateChange:
     """Rate of the variant over that of the baseline, minus 1: of totals, such as samples and seconds.
 
-    Both have answered the same blocks, whose amounts and costs are given in order of time, each of shape
-    (2, blocks). Neighbours share their batch and the load of the machine, so groups of them are left out in
-    turn: the delete-a-group jackknife (Kott 2001) of the logarithm of the ratio, with Student's t.
+    Both have answered the same blocks, whose amounts and costs are given in order of the baseline's time,
+    each of shape (2, blocks); `order` lists them in the variant's. Neighbours share their batch and the load
+    of the machine, so groups of them are left out in turn: the delete-a-group jackknife (Kott 2001) of the
+    logarithm of the ratio, with Student's t. Of the errors by neighbours on either side the larger counts.
     """
 
-    def __init__(self, baseline: Floats, variant: Floats) -> None:
+    def __init__(self, baseline: Floats, variant: Floats, order: Ints | None = None) -> None:
         blocks = np.arange(baseline.shape[1])
-        groups = np.array_split(blocks, min(GROUPS, blocks.size))
+        orders, self._freedom = [blocks, blocks if order is None else order], min(GROUPS, blocks.size) - 1
+
+        def log(left_out: Ints) -> float:
+            kept = [np.delete(side, left_out, axis=1).sum(axis=1) for side in (baseline, variant)]
+            (amount, cost), (own, own_cost) = kept
+            return float(np.log(own * cost / (own_cost * amount)))
+
         with np.errstate(all="ignore"):  # of nothing there is no rate
-            logs = np.zeros(len(groups) + 1)
-            for place, left_out in enumerate([blocks[:0], *groups]):
-                kept = [np.delete(side, left_out, axis=1).sum(axis=1) for side in (baseline, variant)]
-                (amount, cost), (own, own_cost) = kept
-                logs[place] = np.log(own * cost / (own_cost * amount))
-            self._log, self._freedom = float(logs[0]), len(groups) - 1
-            self._error = float(np.sqrt(self._freedom * logs[1:].var()))
+            self._log = log(blocks[:0])
+            logs = [[log(one) for one in np.array_split(own, self._freedom + 1)] for own in orders]
+            self._error = float(np.sqrt(self._freedom * np.var(logs, axis=1).max()))
         self.estimate = float(np.expm1(self._log))
 
     def interval(self, alpha: float) -> Interval:
@@ -154,8 +159,9 @@ class Change:
         tolerance: largest change that counts as none.
         p: two-sided test of "nothing changed"; NaN where that is not tested, and so are the next two.
         p_adjusted: adjusted by Holm for all measurements of all variants.
-        p_within: test of "it changed by the tolerance or more".
-        method: the exact sign-flip test, or Student's t where reruns are unequal.
+        p_within: test of "it changed by the tolerance or more"; of n blocks at least 2⁻ⁿ: so often all of
+            them change by less, if half of all do.
+        method: the exact sign-flip test; where reruns are unequal, the larger p-value of it and Student's t.
     """
 
     measurement: str
@@ -172,7 +178,13 @@ class Change:
     p_adjusted: float = NAN
     p_within: float = NAN
     method: TestName = "sign-flip"
+    differs: bool = field(default=True, repr=False)  # False where no item does
     evidence: RatioChange | MeanChange | RateChange = field(repr=False, compare=False)
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether it counts in the adjustment: where no item differs, no flip of a sign changes anything."""
+        return self.differs and not np.isnan(self.p)
 
 
 def measure_change(
@@ -214,9 +226,10 @@ def measure_change(
     return replace(
         described,
         change_interval=evidence.interval(alpha),
-        p=flip_p(sums) if may_swap else student_p(sums, sizes),
-        p_within=evidence.p_within(tolerance),
+        p=flip_p(sums) if may_swap else max(flip_p(sums), student_p(sums, sizes)),
+        p_within=max(evidence.p_within(tolerance), 0.5**sums.size),
         method="sign-flip" if may_swap else "student",
+        differs=bool(sums.any()),
     )
 
 
@@ -239,12 +252,9 @@ def student_p(sums: Floats, sizes: Floats) -> float:
 
 
 def conclude_changes(changes: Sequence[Change], alpha: float) -> list[Change]:
-    """Adjust all of an analysis for each other, and add verdicts; in the same order.
-
-    What is equal on every item is left out of the adjustment: no flip of a sign changes anything there.
-    """
+    """Adjust all of an analysis for each other, and add verdicts; in the same order."""
     p = np.array([change.p for change in changes])
-    family = np.flatnonzero(p < 1.0)  # no NaN is
+    family = np.flatnonzero([change.is_adjusted for change in changes])
     p[family] = holm(p[family])
     concluded = []
     for change, adjusted in zip(changes, p.tolist(), strict=True):
@@ -265,7 +275,7 @@ def trigger_f1(tasks: Sequence[TaskScores], alpha: float) -> tuple[float, Interv
     It is 2J/(1 + J), where J is the share of both among the items where either does it: of independent items
     with pairs of 0 and 1 a binomial one, so that its exact interval (Clopper and Pearson 1934) is that of F1.
     With clusters, or means b and v over reruns (taken to be independent), F1 is the ratio of the means of 2bv
-    and b + v, with the interval of a ratio, which leaves room for what n blocks that agree cannot show.
+    and b + v, with the interval of a ratio, and room for what n blocks that all agree, or never, cannot show.
 
     Args:
         tasks: how often the models do it, from 0 to 1, on some items at least.
@@ -292,5 +302,6 @@ def trigger_f1(tasks: Sequence[TaskScores], alpha: float) -> tuple[float, Interv
     else:
         unseen = (alpha / 2.0) ** (1.0 / size)
         low, high = ratio.interval(alpha)
-        lower, upper = min(1.0 + low, 2.0 * unseen / (1.0 + unseen)), min(1.0 + high, 1.0)
+        most = 2.0 * (1.0 - unseen) / (2.0 - unseen)
+        lower, upper = min(1.0 + low, 2.0 * unseen / (1.0 + unseen)), min(max(1.0 + high, most), 1.0)
     return 1.0 + ratio.estimate, (lower, upper)

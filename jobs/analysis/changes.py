@@ -52,7 +52,9 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
                     tested=one.tested and not PARTIAL & set(result.comparison.reason_codes),
                     may_swap=all(task.scores.answers is None for task in tasks if task.scores),
                 )
-                found.append((number, change if one.column or against else replace(change, p=NAN)))
+                if not one.column and not against:
+                    change = replace(change, p=NAN, differs=True)
+                found.append((number, change))
     concluded = conclude_changes([change for _, change in found], alpha)
     changes: list[list[Change]] = [[] for _ in analysis.results]
     for (number, _), change in zip(found, concluded, strict=True):
@@ -117,7 +119,8 @@ def _of_truncation(result: VariantResult, alpha: float) -> Iterator[Notice]:
 def compare_calls(result: VariantResult, alpha: float) -> dict[str, Any] | None:
     """Whether tools are called in the same conversations, with the F1 score of the vendors' verifiers.
 
-    Sums of shares where items have several reruns; None where no tool is called.
+    Sums of shares where items have several reruns; None where no tool is called. No interval holds where
+    scores have chosen the items.
     """
     found = [paired_values(task, BY_NAME[CALLED]) for task in result.tasks]
     pairs = [one for one in found if one is not None]
@@ -129,16 +132,17 @@ def compare_calls(result: VariantResult, alpha: float) -> dict[str, Any] | None:
         return None
     f1, interval = trigger_f1(pairs, alpha)
     alone = {"baseline_only": base - both, "variant_only": variant - both}
-    return {"both": both, **alone, "f1": f1, "f1_interval": list(interval)}
+    is_whole = not PARTIAL & set(result.comparison.reason_codes)
+    return {"both": both, **alone, "f1": f1, "f1_interval": list(interval) if is_whole else None}
 
 
 def _of_calls(result: VariantResult, _: float) -> Iterator[Notice]:
     """The same as a sentence."""
     if calls := result.calls:
-        low, high = calls["f1_interval"]
+        interval = "" if (ends := calls["f1_interval"]) is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
         both, base, variant = (f"{calls[name]:g}" for name in ("both", "baseline_only", "variant_only"))
         yield Notice(
             NoticeCode.TRIGGERS,
             f"{result.label}: both models call a tool in {both} conversations, only the baseline in {base}, "
-            f"only the variant in {variant}: F1 {calls['f1']:.3f} [{low:.3f}, {high:.3f}].",
+            f"only the variant in {variant}: F1 {calls['f1']:.3f}{interval}.",
         )

@@ -15,7 +15,7 @@ from jobs.analysis.compare import Analysis
 from jobs.formats.run_files import RunFiles
 from orchestrator.config.schema import CostConfig
 from orchestrator.rundir.schema import BlockSpeed
-from stats.arrays import Floats
+from stats.arrays import Floats, Ints
 from stats.change import Change, RateChange
 
 Blocks: TypeAlias = Mapping[tuple[str, str], dict[str, Any]]
@@ -61,7 +61,9 @@ def compare_speed(
         if note is None or of_tokens:
             blocks = [[side[key] for key in (both if of_tokens else full)] for side in found]
             values = [np.array([[one[what] for one in own] for what in (amount, by)]) for own in blocks]
-            changes += _change(name, values, alpha, each)
+            place = {key: number for number, key in enumerate(both if of_tokens else full)}
+            order = np.array([place[key] for key in found[1] if key in place])
+            changes += _change(name, values, alpha, each, order)
     if note is None:
         for name, summary in (("load_seconds", np.mean), ("peak_gib", np.max)):
             of_replicas = [{one["replica"]: one[name] for one in blocks.values()} for blocks in found]
@@ -70,10 +72,12 @@ def compare_speed(
     return changes, note and f"The speed of {names[1]} is not compared with that of {names[0]}: {note}."
 
 
-def _change(name: str, sides: Sequence[Floats], alpha: float, each: float = 1.0) -> Iterator[Change]:
-    """Amounts and what they are divided by, each of shape (2, blocks), as a measurement if all are known."""
+def _change(
+    name: str, sides: Sequence[Floats], alpha: float, each: float = 1.0, order: Ints | None = None
+) -> Iterator[Change]:
+    """Amounts and what they are divided by, as `RateChange` takes them, as a measurement if all are known."""
     if all(side.sum(axis=1).all() for side in sides):
-        evidence = RateChange(*sides)
+        evidence = RateChange(sides[0], sides[1], order)
         means = [each * float(amount / by) for amount, by in (side.sum(axis=1) for side in sides)]
         yield Change(
             measurement=name,

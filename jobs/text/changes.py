@@ -66,7 +66,7 @@ def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str,
             p_text(change.p_adjusted),
         )
         for change in result.changes
-        if same or not (change.p >= 1.0 or _is_open(change))
+        if same or (change.differs and not _is_open(change))
     ]
 
 
@@ -79,7 +79,7 @@ def _is_open(change: Change) -> bool:
 def change_terms(analysis: Analysis) -> str:
     """What the rows mean; empty if nothing differs on any item."""
     alpha, said = analysis.settings.alpha, list[str]()
-    count = sum(change.p < 1.0 for result in analysis.results for change in result.changes)
+    count = sum(change.is_adjusted for result in analysis.results for change in result.changes)
     if count:
         tests = f"two-sided tests, p adjusted by holm over {count}, {100 * (1 - alpha):g} % intervals"
         said = [f"Measured beside the scores, no part of the verdicts: {tests}; measurements.csv has all."]

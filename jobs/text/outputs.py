@@ -44,7 +44,7 @@ SPREAD = {
     "missing_answers": ("baseline_missing", "variant_missing"),
     "failed_answers": ("baseline_failed", "variant_failed"),
 }
-CHANGE_FIELDS = tuple(f.name for f in fields(Change) if f.name != "evidence")
+CHANGE_FIELDS = tuple(f.name for f in fields(Change) if f.repr)
 Row = dict[str, Any]
 
 

@@ -5,16 +5,20 @@ Rows have the fields that K2-Vendor-Verifier's `tool_calls_eval.py` (2025-11) an
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 from analyze_runner import run_analyze
 from standin.tool_replies import CASES, COUNTED, GOOD, X, call, calling
 
+import lldeg
+from jobs.analysis.changes import compare_calls
 from jobs.formats.samples import PLAIN, InputQuery
 from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_scores
 from orchestrator.errors import UserError
 from orchestrator.tool_calls import calls_of
+from stats.verdict import Code
 
 TEXT = {"role": "assistant", "content": "No."}
 BAD = calling(call({"x": "1"}))
@@ -85,6 +89,11 @@ def test_a_vendor_is_compared_with_the_official_endpoint(tmp_path):
     assert (found["calls"]["both"], found["calls"]["f1"]) == (50.0, pytest.approx(100 / 120))
     (called,) = [one for one in found["changes"] if one["measurement"] == "called"]
     assert (called["baseline_mean"], called["variant_mean"], called["p"]) == (0.6, 0.6, 1.0)
+    assert "60.0 % → 60.0 %" in done.text  # as many in both directions are not the same
+    (result,) = lldeg.analyze([*map(str, paths)]).analysis.results
+    assert compare_calls(result, 0.05)["f1_interval"] == found["calls"]["f1_interval"]
+    stopped = replace(result.comparison, reason_codes=(Code.ESTIMATE_AFTER_STOP,))
+    assert compare_calls(replace(result, comparison=stopped), 0.05)["f1_interval"] is None
 
 
 def test_results_of_minimax_say_what_was_to_be_called(tmp_path):

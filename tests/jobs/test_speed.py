@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
@@ -12,6 +13,7 @@ from test_changes import changes
 from orchestrator.rundir.manifest import software_id
 from orchestrator.rundir.schema import SPEED_KEY
 from orchestrator.rundir.store import RunStore
+from stats.change import RateChange
 
 BLOCKS = 12
 SECONDS = {"base": 2.0, "v": 4.0}
@@ -99,6 +101,24 @@ def test_blocks_of_other_replicas_are_counted_by_themselves(analyzed):
 
     found = changes(analyzed(speed).comparison("v"))["samples_per_second"]
     assert (found["items"], found["baseline_mean"], found["variant_mean"]) == (10, 5.0, 2.5)
+
+
+def test_blocks_stand_in_the_order_of_either_side(analyzed):
+    """The variant takes them from the last to the first, and others in between; the larger error counts."""
+    taken = [(5 * number) % 13 for number in range(1, 13)]  # 1 … 12, in the variant's order
+
+    def speed(variant, number):
+        turn = taken.index(number + 1) if variant == "v" else number
+        return speed_of("base", turn + 0.05 * turn**2 * (variant == "v"), replica=variant, full=True)
+
+    found = changes(analyzed(speed).comparison("v"))["samples_per_second"]
+    seconds = {number: 2.0 + 0.1 * (2 * turn - 1) for turn, number in enumerate(taken) if turn}
+    blocks = [number for number in range(2, 13) if number in seconds]
+    sides = [np.array([[10.0] * len(blocks), own]) for own in
+             ([2.0] * len(blocks), [seconds[number] for number in blocks])]  # fmt: skip
+    order = np.array([blocks.index(number) for number in taken if number in blocks])
+    assert found["change_interval"] == pytest.approx(RateChange(*sides, order).interval(0.05))
+    assert found["change_interval"] != pytest.approx(RateChange(*sides).interval(0.05))
 
 
 @pytest.mark.parametrize(

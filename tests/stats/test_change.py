@@ -66,12 +66,13 @@ def test_one_item_and_nothing_that_differs():
     assert same.verdict is ChangeVerdict.WITHIN
 
 
-def test_a_baseline_of_zero_has_no_ratio():
-    """Then there is no interval, and nothing is shown to be within a tolerance."""
+def test_a_baseline_of_zero_has_no_finite_ratio():
+    """Then nothing is shown to be within a tolerance, unless the variant has 0 as well."""
     change = measured([lengths([0, 0, 0], [0, 1, 2])])
-    assert np.isnan(change.change)
-    assert change.change_interval == (-1.0, np.inf)
+    assert (change.change, change.change_interval) == (np.inf, (-1.0, np.inf))
     assert change.p_within > 0.05
+    (same,) = conclude_changes([measured([lengths([0] * 40, [0] * 40)])], 0.05)
+    assert (same.change, same.change_interval, same.verdict) == (0.0, (0.0, 0.0), "within")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,14 @@ def test_within_a_tolerance_is_an_interval_within_it(make, seed):
     assert evidence.p_within(edge * 1.01) < 0.05 < evidence.p_within(edge * 0.99)
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_two_items_that_agree_show_nothing(relative):
+    """As many as are needed to find a change are needed to rule one out: half of all items may differ."""
+    changes = [measured([lengths([9.0] * n, [9.0] * n)], relative=relative) for n in (2, 4, 5)]
+    verdicts = [change.verdict for change in conclude_changes(changes, 0.05)]
+    assert verdicts == ["inconclusive", "inconclusive", "within"]
+
+
 def test_shares_are_compared_by_their_difference():
     """30 more of 400 answers are cut: 7.5 points, with the interval of the drop's own statistics."""
     cut = np.arange(400) < 10
@@ -123,26 +132,39 @@ def test_a_difference_without_bounds_that_is_nowhere_is_nothing():
     assert bounded.change_interval[1] > 0.01
 
 
-def test_unequal_reruns_are_tested_by_student():
-    """Means over unequal numbers of reruns may not be swapped: their difference is tested."""
-    rng = np.random.default_rng(0)
-    sums = rng.normal(0.3, 1.0, 40)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_unequal_reruns_are_tested_by_student_as_well(seed):
+    """Means over unequal numbers of reruns may not be swapped: either test has to reject."""
+    sums = np.random.default_rng(seed).normal(0.3, 1.0, 40)
     assert student_p(sums, np.ones(40)) == pytest.approx(stats.ttest_1samp(sums, 0.0).pvalue)
     change = measured([lengths(100 - sums, np.full(40, 100.0))], may_swap=False)
-    assert (change.method, change.p) == ("student", pytest.approx(student_p(sums, np.ones(40))))
+    larger = max(student_p(sums, np.ones(40)), flip_p(sums))
+    assert (change.method, change.p) == ("student", pytest.approx(larger, rel=1e-3))
+
+
+@pytest.mark.parametrize("differing", [(2, 2), (4, 1000)])
+def test_few_differences_are_no_change_however_student_sees_them(differing):
+    """Two of two items by the same amount, or four of 1,000: half, or an eighth, of all signs are as far."""
+    count, items = differing
+    variant = 100.0 + (np.arange(items) < count)
+    change = measured([lengths(np.full(items, 100.0), variant)], may_swap=False)
+    assert change.p == pytest.approx(0.5 ** (count - 1))
+    assert student_p(variant - 100.0, np.ones(items)) < 0.05
 
 
 def test_holm_counts_what_can_change():
-    """Two differ, one is the same everywhere and one is not tested: the family is of two."""
+    """Three differ, one in both directions alike; one is the same, one not tested: a family of three."""
     rng = np.random.default_rng(0)
     base = rng.lognormal(5.0, 0.5, 80)
     one = measured([lengths(base, base * 1.04 + rng.normal(0, 15, 80))])
     two = measured([lengths(base, base + rng.normal(0, 60, 80))])
     same, untested = measured([lengths(base, base)]), measured([lengths(base, base * 2)], tested=False)
-    found = conclude_changes([one, same, untested, two], 0.05)
-    assert one.p < two.p
-    assert found[0].p_adjusted == pytest.approx(2 * one.p)
-    assert [change.verdict for change in found] == ["changed", "within", "described", "inconclusive"]
+    even = measured([lengths([5.0] * 8, [4.0, 6.0] * 4)])
+    found = conclude_changes([one, same, untested, two, even], 0.05)
+    assert one.p < two.p < even.p == 1.0
+    assert found[0].p_adjusted == pytest.approx(3 * one.p)
+    verdicts = ["changed", "within", "described", "inconclusive", "inconclusive"]
+    assert [change.verdict for change in found] == verdicts
     assert np.isnan(found[2].p_adjusted)
 
 
@@ -178,6 +200,11 @@ def test_calls_that_agree_everywhere_leave_room_for_what_was_not_seen():
     f1, (low, high) = trigger_f1([lengths([1] * 20, [1] * 20, bounds=(0, 1))], 0.1)
     assert (f1, high) == (1.0, 1.0)
     assert 0.85 < low < 0.95
+    sides, pairs = ([1, 0] * 6, [0, 1] * 6), np.arange(12) // 2
+    for clusters in (None, pairs):  # nor is one of 0
+        f1, (low, high) = trigger_f1([lengths(*sides, clusters, bounds=(0, 1))], 0.1)
+        assert (f1, low) == (0.0, 0.0)
+        assert 0.3 < high < 0.6
 
 
 @pytest.mark.parametrize(("reruns", "size"), [(1, 1), (3, 1), (1, 4)])
@@ -207,6 +234,19 @@ def test_two_rates_that_differ_by_a_factor_have_an_interval_without_width():
     """Blocks may differ among themselves: they are paired."""
     baseline = np.array([[5.0] * 30, np.random.default_rng(0).lognormal(0.0, 1.0, 30)])
     assert RateChange(baseline, baseline * [[1.0], [2.0]]).interval(0.05) == pytest.approx((-0.5, -0.5))
+
+
+def test_two_rates_have_the_error_of_neighbours_on_either_side():
+    """A load that drifts while the variant runs hardly shows where blocks stand as the baseline took them."""
+    order = np.arange(60).reshape(20, 3).T.ravel()  # of the variant
+    seconds = np.ones(60)
+    seconds[order] += np.linspace(0.0, 1.0, 60)
+    sides = [np.array([np.full(60, 32.0), own]) for own in (np.ones(60), seconds)]
+    widths = [np.ptp(RateChange(*sides, by).interval(0.05)) for by in (None, np.arange(60), order)]
+    assert widths[0] == widths[1]
+    assert widths[2] > 2 * widths[0]
+    whole = RateChange(*(side[:, order] for side in sides)).interval(0.05)
+    assert widths[2] == pytest.approx(np.ptp(whole))
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.6])
