@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import betaincinv, stdtr, stdtrit
 
 from stats.arrays import SMALLEST_P, Floats, Ints
@@ -30,6 +31,7 @@ from stats.sharing import merged_blocks
 from stats.signflip import SignFlipTest
 
 STEPS, MOST_STEPS = 64, 1 << 21  # of rounded differences: to their root mean square, and all together
+LEAST_F1 = 0.05  # as a lower limit
 GROUPS = 5  # of neighbouring blocks: few, so that they are long beside most drifts of a load
 
 TestName: TypeAlias = Literal["sign-flip", "student"]
@@ -50,6 +52,7 @@ class RatioChange:
     def __init__(self, tasks: Sequence[TaskScores]) -> None:
         losses, sizes = merged_blocks(tasks)  # of the baseline against the variant, and against 0
         bases, _ = merged_blocks([replace(task, variant=np.zeros_like(task.baseline)) for task in tasks])
+        self.blocks = losses, bases, sizes
         total, self._freedom = float(sizes.sum()), max(sizes.size - 1.0, 1.0)
         if sizes.min() < sizes.max():
             self._freedom = ClusterEvidence(bases, sizes, np.inf).freedom
@@ -275,7 +278,9 @@ def trigger_f1(tasks: Sequence[TaskScores], alpha: float) -> tuple[float, Interv
     It is 2J/(1 + J), where J is the share of both among the items where either does it: of independent items
     with pairs of 0 and 1 a binomial one, so that its exact interval (Clopper and Pearson 1934) is that of F1.
     With clusters, or means b and v over reruns (taken to be independent), F1 is the ratio of the means of 2bv
-    and b + v, with the interval of a ratio, and room for what n blocks that all agree, or never, cannot show.
+    and b + v, with the interval of a ratio. Blocks that disagree as a whole may be few, and none be drawn, so
+    the lower limit is no higher than the test of bounded losses (`Differences`) allows: b + v − 2bv/F1 is at
+    most 1. Nor can n blocks show that all disagree.
 
     Args:
         tasks: how often the models do it, from 0 to 1, on some items at least.
@@ -292,16 +297,26 @@ def trigger_f1(tasks: Sequence[TaskScores], alpha: float) -> tuple[float, Interv
         for task, either in parts
         if either.any()
     ]
-    ratio, size = RatioChange(ratios), merged_blocks(ratios)[0].size
+    ratio = RatioChange(ratios)
     whole = all(np.isin([task.baseline, task.variant], (0.0, 1.0)).all() for task in tasks)
     if whole and not clustered(ratios):
-        both = sum(float(task.variant.sum()) for task in ratios) / 2.0
+        both, size = sum(float(task.variant.sum()) for task in ratios) / 2.0, ratio.blocks[0].size
         low = betaincinv(both, size - both + 1.0, alpha / 2.0) if both else 0.0
         high = betaincinv(both + 1.0, size - both, 1.0 - alpha / 2.0) if both < size else 1.0
         lower, upper = (float(2.0 * share / (1.0 + share)) for share in (low, high))
     else:
-        unseen = (alpha / 2.0) ** (1.0 / size)
+        losses, bases, sizes = ratio.blocks
+
+        def excess(least: float) -> float:
+            sums = 2.0 * (losses - (1.0 - least) * bases) / least
+            return ClusterEvidence(sums, sizes).p_noninferior(0.0) - alpha / 2.0
+
         low, high = ratio.interval(alpha)
-        most = 2.0 * (1.0 - unseen) / (2.0 - unseen)
-        lower, upper = min(1.0 + low, 2.0 * unseen / (1.0 + unseen)), min(max(1.0 + high, most), 1.0)
+        lower = least = max(1.0 + low, 0.0)
+        while least > LEAST_F1 and excess(least) > 0.0:
+            least *= 0.9
+        if least < lower:
+            lower = float(brentq(excess, least, lower, xtol=1e-5)) if least > LEAST_F1 else 0.0
+        unseen = (alpha / 2.0) ** (1.0 / sizes.size)
+        upper = min(max(1.0 + high, 2.0 * (1.0 - unseen) / (2.0 - unseen)), 1.0)
     return 1.0 + ratio.estimate, (lower, upper)

@@ -223,6 +223,17 @@ def test_intervals_of_f1_cover_it(reruns, size):
     assert covered / repeats > 0.9 - 2 * np.sqrt(0.09 / repeats)
 
 
+def test_a_lower_limit_of_f1_counts_clusters_that_disagree_as_a_whole():
+    """Six of 100 clusters do, 60 are drawn: the limit at .95 is above the truth as often as it may be."""
+    rng, missed, repeats = np.random.default_rng(3), 0, 150
+    for _ in range(repeats):
+        disagrees, side = np.repeat([rng.random(60) < 0.06, rng.random(60) < 0.5], 4, axis=1)
+        sides = [np.where(disagrees, one, True) for one in (side, ~side)]
+        low, _ = trigger_f1([lengths(*sides, np.arange(240) // 4, (0, 1))], 0.1)[1]
+        missed += low > 2 * 0.94 / 1.94
+    assert missed / repeats < 0.05 + 2 * np.sqrt(0.05 * 0.95 / repeats)
+
+
 def test_the_ratio_of_two_rates_is_that_of_their_totals():
     """6 samples in 3 s against 6 in 12 s: a quarter, whatever single blocks took; of one, no interval."""
     baseline, variant = np.array([[2.0, 4.0], [1.0, 2.0]]), np.array([[2.0, 4.0], [10.0, 2.0]])
