@@ -62,6 +62,14 @@ class EngineKind(ABC):
             EngineOptionError: the engine refuses its options or its model.
         """
 
+    def prepare(self, gpus: float) -> None:  # noqa: B027 - some have nothing to prepare
+        """Import what `load` needs, in the replica: only the first model of a process waits for that."""
+
+    @property
+    def process(self) -> Any:
+        """What two models must have in common for one process to load them in turn; None if none may."""
+        return None
+
     @property
     def spans_nodes(self) -> bool:
         """Whether one engine can be spread over several nodes."""

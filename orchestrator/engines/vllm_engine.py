@@ -15,6 +15,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from importlib import import_module
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,16 @@ def set_up_cpu(spec: EngineSpec) -> None:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if spec.arguments.get("enforce_eager"):
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM still compiles its sampler otherwise
+
+
+def import_ahead(spec: EngineSpec, *, on_cpu: bool) -> None:
+    """Import most of what loading a model imports; nothing of it touches a GPU."""
+    if on_cpu:
+        set_up_cpu(spec)
+    modules = ("v1.engine.llm_engine", "v1.engine.core", "renderers.hf")
+    for module in (*modules, "v1.worker.cpu_worker") if on_cpu else modules:
+        with suppress(Exception):  # another version has others, and what is broken is found by loading
+            import_module(f"vllm.{module}")
 
 
 def engine_config(arguments: dict[str, Any], **headless: bool) -> Any:

@@ -73,6 +73,17 @@ class Vllm(EngineKind):
 
         return VllmEngine(self.spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
 
+    def prepare(self, gpus: float) -> None:
+        """Import most of what vLLM imports while it loads a model."""
+        from orchestrator.engines.vllm_engine import import_ahead  # noqa: PLC0415 - ten seconds to import
+
+        import_ahead(self.spec, on_cpu=self.runs_on_cpu(gpus))
+
+    @property
+    def process(self) -> Any:
+        """What torch reads once (`set_up_cpu`); code of a repository may stay in its process for good."""
+        return None if self.options.get("trust_remote_code") else bool(self.options.get("enforce_eager"))
+
     @property
     def spans_nodes(self) -> bool:
         """If this vLLM has an executor for several nodes."""

@@ -78,6 +78,7 @@ class Dispatcher:
                 self._slots.close(slot)
             while self._slots.closing:
                 self._wait()
+            self._slots.end_freed()
 
     def _fill_slots(self) -> None:
         """Start replicas, and end the variants of which none lives and that no node is left to try."""
@@ -250,7 +251,10 @@ class Dispatcher:
             counts.looks = looks
 
     def _failed(self, slot: ReplicaSlot, reference: Any, cause: Exception, node: str) -> None:
-        if isinstance(cause, EngineOptionError):
+        if slot.is_loading and slot.in_used_process:  # what is left of another model there may be why
+            self._slots.tell("started again", slot, reason=error_text(cause))
+            self._kill(slot)
+        elif isinstance(cause, EngineOptionError):
             self._refused(slot, str(cause), node)
         elif isinstance(cause, EngineEndedError):
             self._ended(slot, cause)

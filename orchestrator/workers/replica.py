@@ -1,8 +1,10 @@
 """A replica: a Ray actor with one loaded engine, which writes the answers to each block as a Parquet file.
 
+When its variant is answered, its process may become the replica of another and need not import all again.
 An engine that needs several nodes has the replica on the first of them, and a follower on each other.
 """
 
+import gc
 import os
 import platform
 import re
@@ -54,6 +56,8 @@ from orchestrator.workers.stopping import ReportedScores, reported_scores
 SECONDS_BETWEEN_SENDS = 10.0
 MAX_LOG_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
 SECONDS_TO_ANSWER = 30
+MOST_LEFT_GIB = 3.0
+"""Memory of a process without a model, beyond which it is not used again: its libraries take half of that."""
 ASK = ("nvidia-smi", "--query-gpu=name,driver_version,memory.used", "--format=csv,noheader,nounits")
 """The driver's own tool: asking torch would take memory of the GPU for a process that does not compute."""
 
@@ -111,9 +115,12 @@ class Replica:
         set_library_environment()
         if not rank:
             set_up_lm_eval()
-        self._job, self._rank = job, rank
-        self._node = str(ray.get_runtime_context().get_node_id())
-        self._store = RunStore(job.store_url, must_answer=False)
+        self._rank, self._node = rank, str(ray.get_runtime_context().get_node_id())
+        self._take(job, number)
+
+    def _take(self, job: Job, number: int) -> None:
+        """Become the replica of this number."""
+        self._job, self._store = job, RunStore(job.store_url, must_answer=False)
         self._items: dict[str, Requests] = {}
         self._began, self._load_seconds, self._gpu_gib = time.monotonic(), 0.0, 0.0
         self._id, self._in_flight = uuid4().hex[:12], list[Block]()
@@ -122,7 +129,7 @@ class Replica:
         self._engine: Engine | None = None
         self._software: str | None = None
         self._storage_error: str | None = None
-        name = f"{job.variant.name}-node-{rank}" if rank else job.variant.name
+        name = f"{job.variant.name}-node-{self._rank}" if self._rank else job.variant.name
         self._end_log = keep_log(self._store, replica_log_name(number, name))
 
     def form_group(self) -> NodeGroup:
@@ -152,13 +159,20 @@ class Replica:
                 raise UnfitNodeError(f"node {self._node[:8]} has no model folder {model}")
             self._scoring.start()
             kind = job.variant.kind if group is None else self._on_this_node(group)
+            kind.prepare(job.resources.gpus)
+            began = time.monotonic()
             self._engine = kind.load(job.resources.gpus)
-            self._load_seconds = time.monotonic() - self._began
+            self._load_seconds = time.monotonic() - began
             say(f"lldeg: {job.variant.name} loaded in {self._load_seconds:.1f} s")
             software, self._gpu_gib = software_here(job, self._engine)
             self._software = software_id(software)
             unless_loaded.pop_all()
             return Loaded(self._engine.target_in_flight, self._node, software)
+
+    def load_next(self, job: Job, number: int) -> Loaded:
+        """Load another model after `close`, as the replica of another number; raises as `load`."""
+        self._take(job, number)
+        return self.load()
 
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block; if the engine ends, as much of it as was answered by then.
@@ -227,12 +241,19 @@ class Replica:
             metrics=() if block.fidelity else unlisted_scores(job.columns, rows.schema),
         )
 
-    def close(self) -> None:
-        """Free the model."""
+    def close(self) -> bool:
+        """Free the model; whether this process may load another, as hardly anything of this one is left."""
         if self._engine is not None:
             self._engine.close()
+        self._engine, self._items = None, {}
         self._scoring.close()
+        gc.collect()
+        left = psutil.Process().memory_info().rss / 2**30
+        say(f"lldeg: {self._job.variant.name} freed, {left:.1f} GiB are left")
         self._end_log()
+        torch = sys.modules.get("torch")
+        own = torch is not None and torch.cuda.is_initialized()  # it holds memory of a GPU until it ends
+        return not own and left < MOST_LEFT_GIB
 
     def status(self) -> tuple[str, str | None]:
         """Ray's ID of this node, and what keeps answers from coming or being written (None: nothing)."""

@@ -7,12 +7,14 @@ import time
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from shlex import quote
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from orchestrator.cluster.resources import Nodes, Placement, ReplicaResources
 from orchestrator.config.environment import library_variables
@@ -144,6 +146,14 @@ class VariantWork:
         return self.failed_loads.allow_another(time.monotonic()) and self.queue.holds(loading + 1)
 
     @property
+    def process(self) -> Any:
+        """What two variants must have in common for one process to load them in turn; None if it may not."""
+        variant, resources = self.job.variant, self.job.resources
+        if (key := variant.kind.process) is None or resources.nodes > 1:
+            return None
+        return key, resources, runtime_environment(variant)
+
+    @property
     def next_place(self) -> ReplicaResources:
         """What its next replica takes, and where that is not to be."""
         avoided = self.failed_loads.avoided(time.monotonic()) - {""}
@@ -161,11 +171,36 @@ def runtime_environment(variant: Variant) -> dict[str, Any]:
 
 
 class ReplicaSlot:
-    """A replica, which it starts, and what the dispatcher knows of it."""
+    """A replica, which it starts, in the process of another one whose model is freed or in one of its own.
 
-    def __init__(self, work: VariantWork, number: int) -> None:
+    It is also what the dispatcher knows of it.
+    """
+
+    def __init__(self, work: VariantWork, number: int, freed: "ReplicaSlot | None" = None) -> None:
         self.work, self.variant = work, work.job.variant.name
         self.progress = ReplicaProgress(number=number, variant=self.variant)
+        self.in_used_process = freed is not None
+        self.followers: Sequence[Any] = ()
+        self.parts: Sequence[Any] = ()  # if there are several, what fails when the engine does on one of them
+        self.nodes: Sequence[str] = ()  # Ray's IDs by rank, once it has chosen them
+        self.place: Placement
+        self.actor: Any
+        if freed is None:
+            self.results = self._start()
+        else:
+            self.place, self.actor, self.nodes = freed.place, freed.actor, freed.nodes
+            self.progress.node = freed.progress.node
+            self.results = (self.actor.load_next.remote(work.job, number),)
+        self.started = time.monotonic()
+        self.since = self.last_heard = self.started  # it began to load or, once loaded, to work
+        self.target_in_flight: int | None = None  # requests that the engine wants; None while its model loads
+        self.shares = False  # whether one request may have all choices of a question
+        self.in_flight: dict[Any, Block] = {}  # by the references that will return their reports
+        self.status_requested = False
+
+    def _start(self) -> Sequence[Any]:
+        """Start its processes; what they will return when its model is loaded."""
+        work, number = self.work, self.progress.number
         self.place = place = Placement(work.next_place)
         environment = runtime_environment(work.job.variant)
         shared = {"runtime_env": environment} if environment else {}
@@ -176,19 +211,11 @@ class ReplicaSlot:
             ray.remote(Replica).options(**place.actor_options(rank), **shared).remote(work.job, number, rank)
             for rank in range(1, place.resources.nodes)
         ]
-        self.parts: Sequence[Any] = ()  # if there are several, what fails when the engine does on one of them
         if self.followers:
             group = self.actor.form_group.remote()
             loads = (self.actor.load, *(one.follow for one in self.followers))
             self.parts = [load.remote(group) for load in loads]
-        self.results = self.parts or (self.actor.status.remote(), self.actor.load.remote())
-        self.nodes: Sequence[str] = ()  # Ray's IDs by rank, once it has chosen them
-        self.started = time.monotonic()
-        self.since = self.last_heard = self.started  # it began to load or, once loaded, to work
-        self.target_in_flight: int | None = None  # requests that the engine wants; None while its model loads
-        self.shares = False  # whether one request may have all choices of a question
-        self.in_flight: dict[Any, Block] = {}  # by the references that will return their reports
-        self.status_requested = False
+        return self.parts or (self.actor.status.remote(), self.actor.load.remote())
 
     @property
     def is_loading(self) -> bool:
@@ -247,6 +274,7 @@ class ReplicaSlots:
         self.nodes, self.progress, self.log = nodes, progress, log
         self.expected: dict[Any, ReplicaSlot] = {}  # by the references of results to come
         self.closing: dict[Any, tuple[ReplicaSlot, float]] = {}  # likewise, with when to wait no longer
+        self.freed: list[ReplicaSlot] = []  # closed ones, whose processes may load another model
         self._max_replicas = max_replicas
         self._slots: list[ReplicaSlot] = []
         self._last_occupied = self._charged = time.monotonic()
@@ -271,7 +299,7 @@ class ReplicaSlots:
         """Start replicas where there is room, for the variants with the most work left per replica.
 
         Variants whose blocks are held back wait for the others, which get a first replica before them; those
-        that are lacking what they need get none.
+        that are lacking what they need get none. Processes whose model is freed load another or end.
         """
         while True:
             occupied = [*self._slots, *(slot for slot, _ in self.closing.values())]  # what takes up resources
@@ -293,12 +321,29 @@ class ReplicaSlots:
             leading = [name for name in roomy if held_back and name not in held_back and not count[name]]
             chosen = max(leading or roomy, key=lambda name: left[name])
             self._number += 1
-            slot = ReplicaSlot(self.work[chosen], self._number)
+            if (freed := self._freed_for(self.work[chosen])) is None:
+                self.end_freed()
+            slot = ReplicaSlot(self.work[chosen], self._number, freed)
             self._slots.append(slot)
             self.expected |= dict.fromkeys(slot.results, slot)
             self.progress.replicas[self._number], self.progress.waiting = slot.progress, None
             self.progress.variants[chosen].replicas += 1
-            self.tell("started", slot)
+            self.tell("started", slot, **({"process_of": freed.progress.number} if freed else {}))
+        self.end_freed()
+
+    def _freed_for(self, work: VariantWork) -> ReplicaSlot | None:
+        """A replica whose process may load the model of a variant."""
+        process, avoided = work.process, work.next_place.avoided
+        for slot in self.freed if process is not None else ():
+            if slot.work.process == process and not {*slot.nodes} & avoided:
+                self.freed.remove(slot)
+                return slot
+        return None
+
+    def end_freed(self) -> None:
+        """Kill the processes that have freed their model."""
+        while self.freed:
+            self.freed.pop().kill()
 
     def charge(self) -> None:
         """Count what the hours of all replicas cost, also while their models load."""
@@ -364,11 +409,17 @@ class ReplicaSlots:
         self._last_occupied = time.monotonic()
 
     def end_closed(self, arrived: Sequence[Any]) -> None:
-        """Kill the replicas that have freed their model, or take too long over it."""
+        """Leave the processes that have freed their model to `fill`; kill those that have not, or not yet."""
         for reference, (slot, until) in list(self.closing.items()):
             if reference in arrived or time.monotonic() > until:
                 del self.closing[reference]
-                slot.kill()
+                is_free = False
+                with suppress(RayError):  # it has died
+                    is_free = reference in arrived and ray.get(reference)
+                if is_free:
+                    self.freed.append(slot)
+                else:
+                    slot.kill()
 
     def tell(self, event: str, slot: ReplicaSlot, **facts: object) -> None:
         """Log an event of a replica."""

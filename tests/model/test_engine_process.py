@@ -8,7 +8,7 @@ import pytest
 from standin.command import ROOT, wait_for
 from standin.files import write_sweep
 from standin.preloaded import ADDRESS
-from standin.rows import events
+from standin.rows import events, samples
 
 pytestmark = pytest.mark.model
 
@@ -22,7 +22,7 @@ ENGINE = {
 }
 
 
-def sums(folder, model, engine, env):
+def sums(folder, model, engine, env, variants=("base",), seeds=20):
     """A sweep of sums from the quickstart's pack."""
     return write_sweep(
         folder,
@@ -30,8 +30,8 @@ def sums(folder, model, engine, env):
         include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
         tasks=[{"task": "lldeg_sums", "limit": 60}],
         engine={**ENGINE, **engine},
-        variants={"base": {"env": env}},
-        sampling={"temperatures": [0.7], "seeds": 20},
+        variants={name: {"env": env} for name in variants},
+        sampling={"temperatures": [0.7], "seeds": seeds},
     )
 
 
@@ -75,3 +75,17 @@ def test_a_refusal_is_shown_in_the_engines_own_words_and_once(tmp_path, llama, c
     assert "ValueError: " in " ".join(err.split())
     assert "cache" in err
     assert len(events(tmp_path / "run", "started")) == 1
+
+
+def test_a_process_that_has_ended_its_engine_starts_the_next(tmp_path, llama, command):
+    """As if it were a new one: asked the same with the same seed, both say the same."""
+    alone = {"max_num_seqs": 1, "enable_prefix_caching": False}
+    path = sums(tmp_path, llama, alone, OWN_PROCESS, variants=("base", "other"), seeds=1)
+    status, _, err = command.run("submit", path, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert status == 0, err
+    assert [one.get("process_of") for one in events(tmp_path / "run", "started")] == [None, 1]
+    texts = {one: {} for one in ("base", "other")}
+    for row in samples(tmp_path / "run"):
+        texts[row["variant"]][row["item"]] = row["response"]
+    assert texts["base"] == texts["other"]
+    assert len(texts["base"]) == 60

@@ -96,8 +96,9 @@ def test_the_second_submit_removes_what_the_first_left(history, command):
     assert list(command.ray_folder.iterdir()) == []
 
 
-def test_the_same_seed_gives_the_same_text(history):
-    """Two engines in processes of their own, asked the same with the same seed, say the same."""
+def test_the_same_seed_gives_the_same_text(history, run):
+    """Two engines, the second in the process of the first, say the same if asked so with the same seed."""
+    assert "process_of" in events(run, "started")[-1]
     texts = {
         variant: {(r["item"], r["seed"]): r["response"] for r in history.rows if r["variant"] == variant}
         for variant in ("base", "other")

@@ -42,6 +42,7 @@ class FakeRay:
         log_likelihoods: which way its engine comes to them.
         together: whether all results under way arrive at the same moment.
         problem: what keeps replicas from writing.
+        on_close: called with a replica that is closed; whether its process may load another model.
         score: called with a replica, an item and a rerun for each score that is wanted.
         nodes: names of the nodes, each with room for one replica; a node for each replica if left out.
     """
@@ -53,6 +54,7 @@ class FakeRay:
     log_likelihoods: str | None = None
     together: bool = False
     problem: str | None = None
+    on_close: object = lambda _: False
     score: object = lambda *_: 1.0
     nodes: tuple = ()
     answered: Counter = field(default_factory=Counter)
@@ -126,11 +128,12 @@ class FakeReplica:
 
     def __init__(self, ray, job, number, node):
         self.ray, self.job, self.variant, self.number, self.dead = ray, job, job.variant.name, number, False
-        self.place = node
+        self.place, self.used = node, False
         ray.alive.append(self)
         ray.most_alive = max(ray.most_alive, len(ray.alive))
-        actions = (self._load, self._run, self._close, self._status)
-        self.load, self.run, self.close, self.status = (Method(self, one) for one in actions)
+        actions = (self._load, self._load_next, self._run, self._close, self._status)
+        methods = (Method(self, one) for one in actions)
+        self.load, self.load_next, self.run, self.close, self.status = methods
 
     def _load(self):
         self.ray.loads.append(self.variant)
@@ -139,6 +142,10 @@ class FakeReplica:
         if self.ray.log_likelihoods:
             software["log_likelihoods"] = self.ray.log_likelihoods
         return Loaded(self.ray.target_in_flight, self.place, software)
+
+    def _load_next(self, job, number):
+        self.job, self.variant, self.number, self.used = job, job.variant.name, number, True
+        return self._load()
 
     def _run(self, block):
         ended = self.ray.on_block(self, block)
@@ -165,7 +172,7 @@ class FakeReplica:
         return np.array(rows, SCORES)
 
     def _close(self):
-        return None
+        return self.ray.on_close(self)
 
     def _status(self):
         return self.place, self.ray.problem
