@@ -87,6 +87,11 @@ class Analysis:
     samples_digest: str | None = None
     decision: Decision | None = None  # of the policy, if there is one
 
+    def level_of(self, result: Pairing) -> float:
+        """The level of a verdict; where looks decide by a policy, that of its rule about all tasks."""
+        place = result.variant, result.temperature, None
+        return self.settings.alpha if self.plan is None else self.plan.of(place).alpha
+
     def unsound(self, gate: GateName) -> Notice | None:
         """What forbids to rely on the looks of a run, or, for more than an alarm, on its prompts."""
         codes = UNSOUND if gate == "degraded" else UNSOUND | {NoticeCode.PROMPT_TOKENS_DIFFER}

@@ -103,6 +103,7 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
         "title": ", ".join(str(manifest.get("name", "run")) for manifest in manifests) or "Comparison",
         "headline": _headline([card["verdict"] for card in cards], analysis.baseline),
         "verdicts": content,
+        "level": analysis.level_of(analysis.results[0]),
         "cards": cards,
         "cases": cases,
         "tasks": list(dict.fromkeys(task["task"] for case in cases for task in case["entry"]["tasks"])),

@@ -40,15 +40,15 @@ def place(variant: str, temperature: Temperature, task: str | None = None) -> st
 
 def terms(analysis: Analysis) -> str:
     """Baseline, level, adjustment and margins: what the numbers of a table mean."""
-    settings, plan = analysis.settings, analysis.plan
+    settings, plan, alpha = analysis.settings, analysis.plan, analysis.level_of(analysis.results[0])
     count = len(analysis.results)
     if plan is not None:
         count = max(len(plan.of(key).comparisons) for key in plan.comparisons)
     p = f"p adjusted by {settings.adjust} over {count} comparisons"
     if settings.adjust == "none":
         p = "p unadjusted (one comparison)" if count == 1 else "p unadjusted"
-    intervals = f"{100 * (1 - 2 * settings.alpha):g} % intervals"
-    level = f"level {settings.alpha:g}, {p}, {'' if plan is None else 'repeated '}{intervals}"
+    intervals = f"{100 * (1 - 2 * alpha):g} % intervals"
+    level = f"level {alpha:g}, {p}, {'' if plan is None else 'repeated '}{intervals}"
     if plan is not None:
         level += f"; {plan.stopping.looks} looks, each comparison until {plan.stopping.until}"
     margins = "; ".join(dict.fromkeys(margin_text(result) for result in analysis.results))

@@ -63,10 +63,11 @@ SENTENCES = {
 
 def worded(analysis: Analysis) -> Analysis:
     """An analysis whose comparisons have their reasons as sentences."""
-    results = (
-        replace(r, comparison=with_reasons(r.comparison, analysis.settings, r.course, r.looks_planned))
-        for r in analysis.results
-    )
+    results = []
+    for one in analysis.results:
+        settings = replace(analysis.settings, alpha=analysis.level_of(one))
+        said = with_reasons(one.comparison, settings, one.course, one.looks_planned)
+        results.append(replace(one, comparison=said))
     return replace(analysis, results=tuple(results))
 
 

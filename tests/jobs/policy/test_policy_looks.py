@@ -9,7 +9,7 @@ from standin.sequential_runs import BASE, a_sweep, make_stopped_run
 import lldeg
 from jobs.analysis.policy import PolicyError
 from jobs.analysis.sequential.early_stopping import EarlyStopping
-from jobs.text.meaning import decision_lines
+from jobs.text.meaning import decision_lines, terms
 from orchestrator.workers.stopping import NO_SEED, SCORES, Next
 from stats.sequential.boundaries import Stopping
 from stats.sequential.monitor import Crossings, SequentialMonitor, holm_rounds
@@ -67,6 +67,19 @@ OUTCOMES = {
     ),
     "nothing to certify": (SAME, {"tasks": {"*": "not-degraded"}}, (), 0, {"words": "not-degraded"}),
 }
+
+
+def test_sentences_have_the_level_of_the_rule_that_decides(tmp_path):
+    """What 5 % would certify is not shown at the level of .1 % that the rule about all tasks has."""
+    overall = {"require": "certified", "alpha": 0.001}
+    path, _ = planned(tmp_path / "run", SAME, {"tasks": {"*": "not-degraded"}, "overall": overall})
+    result, cases = decided(path, tmp_path / "out")
+    assert cases[None].reasons[0].code == "not-certified"
+    assert 0.001 < cases[None].comparison.p_noninferior < 0.05
+    assert terms(result.analysis).startswith("Baseline base; level 0.001, ")
+    (found,) = json.loads((tmp_path / "out" / "verdicts.json").read_text())["comparisons"]
+    assert any(reason.endswith("> 0.001.") for reason in found["reasons"])
+    assert "the 99.8 % interval of a drop" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("rates", "policy", "bad", "status", "codes"), OUTCOMES.values(), ids=OUTCOMES)
