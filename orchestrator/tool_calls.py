@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import jsonschema_specifications
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 METRICS: dict[str, bool | None] = {
     "call_correct": True,
@@ -32,6 +34,7 @@ ANY_OBJECT = {"type": "object"}
 BEGINNING = '{"tool_calls": '
 """Of the text that stands for a reply with calls."""
 _BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_POINTER = re.compile(r'"\$ref": "(#/[^"\\]*)"')  # to a place in the same schema
 _MARK = re.compile(r"\[TOOL_CALLS\]|<\|python_tag\|>")
 
 
@@ -53,9 +56,11 @@ def conversation(row: Mapping[str, Any]) -> dict[str, Any] | None:
     that failed there is nothing to learn: None.
 
     Raises:
-        ValueError, AttributeError: it has another form, or a tool has no valid JSON schema.
+        ValueError: it has another form, or a tool has no valid JSON schema.
     """
-    asked = row.get("request", row)
+    asked = row.get("request", row) if isinstance(row, Mapping) else row
+    if not isinstance(asked, Mapping):
+        raise ValueError("it is not a JSON object, or its request is none")  # noqa: TRY004 - as the others
     messages: Any = asked.get("messages")
     tools: Any = asked.get("tools") or []
     if not _objects(messages) or not messages or not all(isinstance(m.get("role"), str) for m in messages):
@@ -74,6 +79,10 @@ def conversation(row: Mapping[str, Any]) -> dict[str, Any] | None:
         found["reference"] = calls_of(reference) if isinstance(reference, Mapping) else reference
         if not isinstance(found["reference"], bool | list):
             raise ValueError("its reference is neither a message nor a list of calls, nor true or false")
+        calls = map(read_call, found["reference"] if isinstance(found["reference"], list) else ())
+        offered = {tool["function"]["name"] for tool in tools}
+        if not all(call is not None and call.name in offered for call in calls):
+            raise ValueError("a call of its reference has no name or arguments, or is of no tool offered")
     return found
 
 
@@ -86,8 +95,8 @@ def _check_tools(tools: Any) -> None:
     for function in functions:
         try:
             _validator(json.dumps(function.get("parameters")), check=True)
-        except (jsonschema.SchemaError, TypeError) as error:
-            why = getattr(error, "message", error)
+        except (jsonschema.SchemaError, TypeError, Unresolvable) as error:
+            why = f"nothing is at {error.ref}" if isinstance(error, Unresolvable) else error.args[0]
             raise ValueError(f"{function['name']} has no valid JSON schema: {why}") from None
 
 
@@ -271,7 +280,11 @@ def _validator(schema: str, check: bool = False) -> Any:
     """
     parsed = json.loads(schema)
     parsed = ANY_OBJECT if parsed is None else parsed
-    kind = jsonschema.validators.validator_for(parsed, default=jsonschema.Draft202012Validator)
+    stated = parsed if isinstance(parsed, dict) else {}
+    kind = jsonschema.validators.validator_for(stated, default=jsonschema.Draft202012Validator)
     if check:
         kind.check_schema(parsed)
+        inside = jsonschema_specifications.REGISTRY.resolver_with_root(DRAFT202012.create_resource(parsed))
+        for pointer in () if '"$id"' in schema else _POINTER.findall(schema):
+            inside.lookup(pointer)
     return kind(parsed, registry=jsonschema_specifications.REGISTRY)

@@ -10,6 +10,7 @@ from lm_eval.api.metrics import mean
 
 from orchestrator import tool_calls
 from orchestrator.engines.base import GENERATE
+from orchestrator.errors import UserError
 from orchestrator.input_files import open_input, parse_json
 from orchestrator.sweep.prompts import ChatMessages
 
@@ -70,10 +71,10 @@ class ConversationTask:
         """Make a request of every conversation, which is sent as it was recorded.
 
         Raises:
-            ValueError: a line is no conversation, or there is no chat template.
+            UserError: a line is no conversation, or there is no chat template.
         """
         if chat_template is None:
-            raise ValueError("conversations need prompt.apply_chat_template: true")
+            raise UserError(f"task '{self._config['task']}' needs prompt.apply_chat_template: true.")
         for number, doc in self._conversations():
             settings, messages, tools = dict(self._config["generation_kwargs"]), doc["messages"], doc["tools"]
             if tokenizer_name == ChatMessages.name:
@@ -93,8 +94,9 @@ class ConversationTask:
                 row = parse_json(line, where)
                 try:
                     doc = tool_calls.conversation(row)
-                except (ValueError, AttributeError) as error:
-                    raise ValueError(f"{where} is no conversation: {error}") from None
+                    json.dumps(row, ensure_ascii=False).encode()  # half of a character is no text
+                except ValueError as error:
+                    raise UserError(f"{where} is no conversation: {error}.") from None
                 if doc is not None:
                     yield number, doc | {name: row[name] for name in self._labels if name in row}
 

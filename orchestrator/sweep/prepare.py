@@ -335,9 +335,9 @@ def _build_prompts(
                     items = built[rendering, name] = task.build(prompt, template, rendering)
                 for requests in items.values():
                     task.cluster_of(requests[0].doc)
-            except TaskError as error:
-                failed.setdefault(name, str(error))
-            except (ValueError, KeyError, TypeError) as error:
+            except (TaskError, UserError) as error:
+                failed.setdefault(name, str(error).removesuffix("."))
+            except Exception as error:  # noqa: BLE001 - the code and templates of a task or a tokenizer
                 why = f"the prompts of task '{name}' cannot be built: {error_text(error)}"
                 failed.setdefault(name, why)
     problems += failed.values()

@@ -155,7 +155,8 @@ class TaskLibrary:
         is_listed = name in own or self._recorded(name) or name.encode(errors="replace") in listed_names()
         if not is_listed or not (name in own or self._recorded(name) or name in self._all.task_index):
             likely = {known.decode(errors="replace") for known in _NAME.findall(_task_texts())}
-            raise TaskError(f"unknown task '{name}'{suggestion(name, [*own, *sorted(likely)])}")
+            recorded = [file.stem for folder in self.include_path for file in Path(folder).glob("*.jsonl")]
+            raise TaskError(f"unknown task '{name}'{suggestion(name, [*own, *recorded, *sorted(likely)])}")
         asked = TaskSpec(**dict(config), include_path=self.include_path, **self._shared)
         loaded = self._load(asked)
         parents = [group for group in loaded.get("groups", {}) if group != config.task] or [config.task]
@@ -182,7 +183,7 @@ class TaskLibrary:
     def _recorded(self, name: str) -> Path | None:
         """The file of conversations with this name in one of the user's folders, if no task has it there."""
         files = (Path(folder) / f"{name}.jsonl" for folder in self.include_path)
-        found = next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113 - Path raises for a name that no disk can hold
+        found = next((file for file in files if file.stem == name and os.path.isfile(file)), None)  # noqa: PTH113 - Path raises for a name that no disk can hold
         return None if found is None or name in self._own.all_tasks else found
 
     def _load(self, spec: TaskSpec) -> dict[str, Any]:
@@ -298,6 +299,8 @@ class SweepTask:
         for instance in sorted(self._task.instances, key=lambda instance: instance.idx):
             requests[instance.doc_id].append(instance)
         self._task._instances = None
+        if not requests:
+            raise TaskError(f"task '{self.spec.task}' has no items")
         listed = self.spec.items or tuple(sorted(requests))
         if unknown := [item for item in listed if item not in requests]:
             name = self.spec.task

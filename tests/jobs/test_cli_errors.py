@@ -108,11 +108,25 @@ def test_a_missing_folder_of_tasks(refusal, tmp_path):
     assert refusal("submit", path) == f"{path}: include_path: the folder {tmp_path}/pakc does not exist."
 
 
+def test_a_task_without_items(refusal, tmp_path):
+    """A file of recorded conversations that is empty, beside a mistake elsewhere."""
+    chat = {"kind": "lm-eval:local-chat-completions", "base_url": "http://127.0.0.1:1"}
+    keys = {"tasks": ["calls"], "basline": "x", "prompt": {"apply_chat_template": True}, "engine": chat}
+    path = write_small_sweep(tmp_path, variants={"base": {}}, **keys)
+    (tmp_path / "pack" / "calls.jsonl").write_text("\n")
+    said = refusal("submit", path)
+    assert "has 2 mistakes" in said
+    assert "task 'calls' has no items" in said
+
+
 @pytest.mark.slow
 def test_an_unknown_task_gets_the_nearest_of_lm_evals(refusal, tmp_path):
-    """Suggestions come from the user's own folder and from lm-eval's collection."""
-    path = write_small_sweep(tmp_path, tasks=["askd", "gsm8"])
+    """Suggestions come from the user's own folder and from lm-eval's collection; no task is a path."""
+    path = write_small_sweep(tmp_path, tasks=["askd", "gsm8", "call", "../pack/calls"])
+    (tmp_path / "pack" / "calls.jsonl").write_text("{}")
     said = refusal("submit", path)
+    assert "unknown task 'call', did you mean 'calls'?" in said
+    assert "unknown task '../pack/calls'" in said
     assert "unknown task 'askd', did you mean 'asked'?" in said
     assert "unknown task 'gsm8', did you mean 'gsm8k'?" in said
 

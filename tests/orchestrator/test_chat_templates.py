@@ -88,6 +88,13 @@ def test_the_template_of_a_server_is_not_for_the_sweep_to_choose(prompt):
         prompt(ONE, kind="lm-eval:local-chat-completions", apply_chat_template="default")
 
 
+def test_a_template_that_refuses_a_conversation_is_named(prompt):
+    """With its own words, whichever error it raises."""
+    strict = "{{ raise_exception('Roles must alternate') }}" + ONE
+    with pytest.raises(UserError, match=r"task 'asked' cannot be built: .*Roles must alternate"):
+        prompt(strict, apply_chat_template=True)
+
+
 @pytest.mark.parametrize("value", ["", 3, [True], None])
 def test_what_is_neither_yes_nor_a_name_is_one_mistake(prompt, value):
     """In one sentence."""

@@ -10,6 +10,7 @@ from standin.tool_replies import CASES, COUNTED, GOOD, MESSAGES, NOT_IN_PARTS, X
 from orchestrator.config.schema import PromptConfig, SamplingConfig, TaskConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import Answer, EngineSpec
+from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
@@ -404,9 +405,20 @@ BROKEN_ROWS = {
     "tools that are a text": ({**ASKED, "tools": "act"}, "a function that has a name"),
     "two tools of one name": ({**ASKED, "tools": [TOOL, TOOL]}, "the same name"),
     "no schema": ({**ASKED, "tools": [tool({"type": "text"})]}, "act has no valid JSON schema"),
-    "a schema that is a number": ({**ASKED, "tools": [tool(3)]}, "act has no valid JSON schema"),
-    "a list": ([], "line 2"),
+    "a schema that is a number": ({**ASKED, "tools": [tool(3)]}, "act has no valid JSON schema: 3 is not"),
+    "a schema that leads nowhere": (
+        {**ASKED, "tools": [tool({"$ref": "#/$defs/x"})]},
+        "nothing is at /$defs/x",
+    ),
+    "a list": ([], "it is not a JSON object"),
+    "a request that is a text": ({"request": "Act."}, "its request is none"),
     "a reference that is a number": ({**ASKED, "reference": 3}, "its reference is neither"),
+    "a reference without arguments": (
+        {**ASKED, "reference": [{"function": {"name": "act"}}]},
+        "no name",
+    ),
+    "a reference to no tool": ({**ASKED, "reference": [call({}, name="axt")]}, "of no tool offered"),
+    "half a character": ({**ASKED, "messages": [{"role": "user", "content": "\ud800"}]}, "surrogates"),
 }
 
 
@@ -415,14 +427,14 @@ def test_a_line_that_is_no_conversation_is_named(tmp_path, name):
     """With its number and what is wrong."""
     row, why = BROKEN_ROWS[name]
     task = open_task(tmp_path / "pack", [ASKED, row])
-    with pytest.raises(ValueError, match=r"line 2 of .*calls\.jsonl") as error:
+    with pytest.raises(UserError, match=r"line 2 of .*calls\.jsonl") as error:
         task.build(CONVERSATIONS, CHAT, CHAT.name)
     assert why in str(error.value)
 
 
 def test_conversations_need_a_chat_template(tmp_path):
     """Else there would be no tools in the prompt."""
-    with pytest.raises(ValueError, match="apply_chat_template"):
+    with pytest.raises(UserError, match="apply_chat_template"):
         open_task(tmp_path / "pack", [ASKED]).build(PromptConfig(), None, "plain")
     with pytest.raises(TaskError, match="zero-shot"):
         open_task(tmp_path / "pack", [ASKED], num_fewshot=3)
