@@ -2,11 +2,24 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines.base import EXTRA_BODY, LORA, MOST_TOKENS, OMIT, ROLLING, SHARE, STREAM, Engine
+from orchestrator.engines.base import (
+    EXTRA_BODY,
+    LORA,
+    MOST_TOKENS,
+    OMIT,
+    OWN_OPTIONS,
+    ROLLING,
+    SHARE,
+    STREAM,
+    Engine,
+)
 from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository
+from orchestrator.errors import suggestion
 from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
@@ -18,6 +31,7 @@ SAMPLING_FIELDS = frozenset({"seed", "temperature"})
 API_LENGTH = 2048
 """The default of lm-eval for the context of a served model."""
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5
+ALIKE = 0.8  # of a misspelled option and what was meant; `max_model_len` is no `max_length`
 OF_PROMPTS = {"enable_thinking", "chat_template_args", "think_end_token"}
 """Options of lm-eval's classes that a sweep has for all engines in its section `prompt`."""
 SENDING = {"num_concurrent": 10_000, "timeout": 86_400, "patience": 604_800, "max_reply_mib": 1_024}
@@ -83,7 +97,13 @@ class LmEvalClass(EngineKind):
         return MOST_TOKENS if request == ROLLING else length - (answer or -1)
 
     def problems(self) -> Iterator[str]:
-        """Also what only other kinds take."""
+        """Also an unknown class, and what only other kinds take."""
+        import lm_eval.models  # noqa: F401, PLC0415 - fills the registry; seconds, for sweeps with it only
+        from lm_eval.api.registry import MODEL_REGISTRY  # noqa: PLC0415
+
+        if ":" not in self.class_name and self.class_name not in MODEL_REGISTRY:
+            known = suggestion(self.class_name, sorted(MODEL_REGISTRY))
+            yield f"lm-eval has no model class '{self.class_name}'{known}"
         for option in {LORA, SHARE} & self.options.keys():
             yield f"only the kind vllm supports {option}"
         for option in {EXTRA_BODY, STREAM} & self.options.keys():
@@ -135,8 +155,9 @@ class ServedClass(LmEvalClass):
         return {name: value for name, value in self.options.items() if name not in SENDING}
 
     def problems(self) -> Iterator[str]:
-        """A missing or wrong address, what is no header of HTTP, and limits that are no positive numbers."""
+        """A misspelled option, a missing or wrong address, what is no header of HTTP, and wrong limits."""
         yield from super().problems()
+        yield from _misspelled(self.options)
         if (name := self.class_name) == OTHER_FORM:
             yield f"replies to {name} are not in OpenAI's format: use local-chat-completions with base_url"
         yield from _problems_of_extra(self.options.get(EXTRA_BODY, {}))
@@ -165,6 +186,16 @@ class ServedClass(LmEvalClass):
                 yield f"{name} must be a {'whole number' if whole else 'number'} {bounds}, not {value!r}"
 
 
+def _misspelled(options: Mapping[str, Any]) -> Iterator[str]:
+    """Options that are almost those of a served model, whose classes take any option without a word."""
+    from lm_eval.models.api_models import TemplateAPI  # noqa: PLC0415 - only where a model is served
+
+    known = {*OWN_OPTIONS, *SENDING, EXTRA_BODY, STREAM, *signature(TemplateAPI.__init__).parameters}
+    for option in options.keys() - known:
+        if close := get_close_matches(option, known, 1, ALIKE):
+            yield f"a served model has no option '{option}', did you mean '{close[0]}'?"
+
+
 def _problems_of_extra(extra: Any) -> Iterator[str]:
     """What no request can take from extra_body."""
     if not isinstance(extra, dict) or not all(isinstance(name, str) for name in extra):
@@ -172,8 +203,8 @@ def _problems_of_extra(extra: Any) -> Iterator[str]:
         return
     for name, value in extra.items():
         if name in FIXED_FIELDS or (name in SAMPLING_FIELDS and value != OMIT):
-            place = "the section sampling" if name in SAMPLING_FIELDS else "the sweep"
-            yield f"{EXTRA_BODY}: {name} comes from {place}"
+            place = f"the section sampling, and can only be left out here ({name}: {OMIT})"
+            yield f"{EXTRA_BODY}: {name} comes from {place if name in SAMPLING_FIELDS else 'the sweep'}"
 
 
 def _problems_of_stream(streams: Any, class_name: str) -> Iterator[str]:

@@ -222,7 +222,7 @@ def _image_problems(variants: Mapping[str, Variant], *, here: bool) -> Iterator[
     if inside and not here:
         yield f"variants.{', '.join(inside)}: image: lldeg's code cannot be sent into it: leave out --address"
     if inside and any(variant.python for variant in variants.values()):
-        yield f"variants.{', '.join(inside)}: image: a sweep has variants with an image or with a Python"
+        yield f"variants.{', '.join(inside)}: image: the sweep has a variant with a python, too: use one"
 
 
 def engine_problems(variant: Variant, prompt: PromptConfig) -> Iterator[str]:

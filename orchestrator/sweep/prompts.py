@@ -119,8 +119,8 @@ def chat_templates(
     renderings: dict[str, str] = {}
     chosen = asked if isinstance(asked, str) else DEFAULT
     for name, variant in variants.items():
-        if not variant.model:
-            continue  # already reported
+        if not variant.identity:
+            continue  # no such model, as already reported
         try:
             template = (
                 ChatMessages()

@@ -88,6 +88,16 @@ def test_the_template_of_a_server_is_not_for_the_sweep_to_choose(prompt):
         prompt(ONE, kind="lm-eval:local-chat-completions", apply_chat_template="default")
 
 
+def test_a_model_that_is_not_there_is_not_looked_for_again(tmp_path, monkeypatch):
+    """Its template would be searched on the hub, which takes minutes without a network."""
+    monkeypatch.setattr("orchestrator.sweep.prompts.ChatTemplate", None)
+    path = write_sweep(
+        tmp_path, tasks=["a"], variants={"base": {"model": "x"}}, prompt={"apply_chat_template": True}
+    )
+    with pytest.raises(UserError, match="the model folder x does not exist"):
+        prepare(path)
+
+
 def test_a_template_that_refuses_a_conversation_is_named(prompt):
     """With its own words, whichever error it raises."""
     strict = "{{ raise_exception('Roles must alternate') }}" + ONE

@@ -427,6 +427,9 @@ def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, word
             {"kind": CHAT, "base_url": "http://h", "extra_body": {"model": "omit"}},
             "model comes from the sweep",
         ),
+        ({"base_url": "http://h", "extrabody": {}}, "no option 'extrabody', did you mean 'extra_body'?"),
+        ({"base_url": "http://h", "max_lenght": 9}, "no option 'max_lenght', did you mean 'max_length'?"),
+        ({"base_url": "http://h", "kind": f"{COMPLETIONS}x"}, "no model class 'local-completionsx', did you"),
         ({"kind": "lm-eval:hf", "extra_body": {"x": 1}}, "only served models take extra_body"),
         ({"kind": "lm-eval:sglang-generate", "base_url": "http://h"}, "are not in OpenAI's format"),
     ],
@@ -440,7 +443,7 @@ def test_mistakes_are_named_before_anything_starts(options, words):
 def test_a_right_server_has_no_problems():
     """Nor does one of a class that knows its own address."""
     assert problems({"kind": COMPLETIONS, "base_url": "https://h/v1", "timeout": 9}) == []
-    assert problems({"kind": "lm-eval:openai-completions"}) == []
+    assert problems({"kind": "lm-eval:openai-completions", "max_model_len": 8}) == []  # for vLLM beside it
 
 
 def test_how_requests_are_sent_decides_no_answer():
