@@ -301,6 +301,13 @@ class StoppingConfig(Section):
     """Of a release, which then decides when a variant ends: its file, relative to the configuration, or what
     would be in it. Its level and margin take the place of those of `analysis`."""
 
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _file_or_content(cls, value: object) -> object:
+        if not isinstance(value, dict | str | None):
+            raise ValueError("must be the file of a policy, or what would be in it")  # noqa: TRY004 - pydantic's way
+        return value
+
 
 class FidelityConfig(Section):
     """That every variant scores the baseline's own answers, token by token."""

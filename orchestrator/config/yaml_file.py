@@ -156,7 +156,7 @@ def mistakes(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[tu
         elif kind == "too_short" and not problem["input"]:
             yield place, f"'{where}' is empty"
         else:
-            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
             for pydantics, yamls in _YAML_WORDS:
                 message = re.sub(pydantics, yamls, message)
             yield place, f"{where}: {message[:1].lower()}{message[1:]} (it is {problem['input']!r})"

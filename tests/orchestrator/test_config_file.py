@@ -207,6 +207,20 @@ def test_a_mistake_does_not_hide_those_between_keys(load):
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("policy", 5, "must be the file of a policy, or what would be in it (it is 5)"),
+        ("spending", {"degraded": "obf3"}, "such as hsd-4 (it is 'obf3')"),
+    ],
+)
+def test_a_mistake_in_how_to_stop_is_one_sentence(load, key, value, said):
+    """Also where there are two ways to write it."""
+    _, (problem,) = load(GOOD | {"stopping": {key: value}})
+    assert problem.startswith(f"stopping.{key}")
+    assert problem.endswith(said)
+
+
 def test_a_mistake_in_one_task_is_the_only_one_named(load):
     """The list is not also called too short because its only entry is mistaken, and later checks go on."""
     _, problems = load(GOOD | {"tasks": [{"task": "t", "limit": 0}], "baseline": "c"})
