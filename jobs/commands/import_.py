@@ -37,4 +37,5 @@ def import_(
     query = InputQuery(where=rows, columns=parse_columns(columns), pair_by=pair_by)
     models, tasks = read_logs(paths, query)
     samples = write_run(out, models, tasks)
-    typer.echo(f"{samples:,} samples of {len(models)} models on {len(tasks)} tasks written to {out}")
+    of = f"{len(models)} model{'s' * (len(models) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
+    typer.echo(f"{samples:,} samples of {of} written to {out}")

@@ -18,7 +18,6 @@ from jobs.formats.samples import Evaluation, InputFormat, InputQuery, SampleBatc
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_input
 from stats import fidelity
-from stats.arrays import Floats
 
 TASK, METRIC, BASE = "perplexity", "nll", "base"
 MARK, HEAD = b"KL Divergence", 1 << 20
@@ -28,23 +27,26 @@ LARGEST_DIFFERENCE = 1e-3  # of one base in two logs, as they are rounded
 
 
 def _files(path: str) -> list[Path]:
-    """The file itself, or all logs below a folder."""
+    """The file itself, or all logs below a folder; those of PowerShell are UTF-16."""
     files = files_at(path, "*.log"), files_at(path, "*.txt")
-    return [file for file in sorted({*files[0], *files[1]}) if MARK in head_of(file, HEAD)]
+    return [
+        file for file in sorted({*files[0], *files[1]}) if MARK in head_of(file, HEAD).replace(b"\0", b"")
+    ]
 
 
 def _evaluations(path: str) -> Iterator[Evaluation]:
-    """One per log, and before them one of the base."""
-    first: Floats | None = None
-    for file in _files(path):
-        numbers = _chunks(file)
-        base = numbers[0] - numbers[1]
-        if first is None:
-            first = base
-            nothing = np.zeros_like(base)
-            yield Evaluation(f"{file}, base", partial(_read, BASE, np.array([base, *[nothing] * 3])))
-        elif abs(first[0] - base[0]) > LARGEST_DIFFERENCE:
-            raise UserError(f"{file} has another base or another text than the first log of {path}.")
+    """One per log, and before them one of the base, as the longest log has it."""
+    logs = {file: _chunks(file) for file in _files(path)}
+    whole = max(logs, key=lambda file: logs[file].shape[1])
+    base = logs[whole][0] - logs[whole][1]
+    yield Evaluation(f"{whole}, base", partial(_read, BASE, np.array([base, *[np.zeros_like(base)] * 3])))
+    names = {BASE}
+    for file, numbers in logs.items():
+        if abs(numbers[0, 0] - numbers[1, 0] - base[0]) > LARGEST_DIFFERENCE:
+            raise UserError(f"{file} has another base or another text than {whole}.")
+        if file.stem in names:
+            raise UserError(f"{file} has the name of another log, or of the base: name it after its model.")
+        names.add(file.stem)
         yield Evaluation(str(file), partial(_read, file.stem, numbers))
 
 
@@ -60,7 +62,7 @@ def _chunks(file: Path) -> NDArray[np.float64]:
     """
     rows: list[list[float]] = []
     try:
-        text = read_input(file).decode("utf-8", "replace")
+        text = read_input(file).replace(b"\0", b"").decode("utf-8", "replace")
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error}.") from error
     for line in text.splitlines():

@@ -77,13 +77,21 @@ def test_of_a_log_of_two_runs_the_last_counts(logs):
     assert next(one for one in result.changes if one.measurement == "kl").variant_mean < 0.01
 
 
-def test_a_cut_log_is_read_as_far_as_it_goes(logs, tmp_path):
-    """A run that was stopped has fewer chunks, which is said."""
-    whole = (logs / "Q8_0.log").read_text()
-    (logs / "Q8_0.log").write_text(whole[: whole.index("  41 ")])
+@pytest.mark.parametrize("names", [("Q2_K", "Q8_0"), ("Q8_0", "Q2_K")])
+def test_a_cut_log_is_read_as_far_as_it_goes(logs, tmp_path, names):
+    """A run that was stopped has fewer chunks, which is said of it alone; the base has all of them."""
+    whole = (logs / f"{names[1]}.log").read_text()
+    (logs / f"{names[1]}.log").write_text(whole[: whole.index("  41 ")])
     ran = run_analyze(logs, out=tmp_path / "out")
-    found = [ran.comparison(name, None) for name in ("Q2_K", "Q8_0")]
+    found = [ran.comparison(name, None) for name in names]
     assert [(one["items"], one["missing"]) for one in found] == [(CHUNKS, 0), (40, 20)]
+
+
+def test_a_log_of_powershell_is_read(logs):
+    """Its `>` writes UTF-16; a log that is passed over would be a model that nobody misses."""
+    path = logs / "Q2_K.log"
+    path.write_text(path.read_text(), "utf-16")
+    assert {one.variant for one in lldeg.analyze(logs).comparisons} == {"Q2_K", "Q8_0"}
 
 
 @pytest.mark.parametrize(
@@ -106,5 +114,13 @@ def test_logs_of_two_bases_are_refused(logs):
     """Their chunks would not be pairs."""
     small = np.full(CHUNKS, 1e-3)
     log(logs / "other.log", small, small, 1 - small, base=BASE + 0.5)
-    with pytest.raises(lldeg.UserError, match=r"other.log has another base or another text than the first"):
+    with pytest.raises(lldeg.UserError, match=r"other.log has another base or another text than .*Q2_K.log"):
+        lldeg.analyze(logs)
+
+
+@pytest.mark.parametrize("name", ["base.log", "Q2_K.txt"])
+def test_two_logs_of_one_name_are_refused(logs, name):
+    """They would be the reruns of one model; the base is in every log."""
+    (logs / name).write_bytes((logs / "Q8_0.log").read_bytes())
+    with pytest.raises(lldeg.UserError, match=f"{name} has the name of another log, or of the base"):
         lldeg.analyze(logs)
