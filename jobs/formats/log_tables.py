@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.formats import samples
-from jobs.formats.json_files import text_hash
+from jobs.formats.json_files import as_text, text_hash
 from jobs.formats.metrics import requested, resolve_metric
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, TaskTables
@@ -338,7 +338,7 @@ def gather(places: Sequence[Sequence[samples.Evaluation]], query: samples.InputQ
             with sound_form(evaluation.label):
                 for batch in evaluation.batches(query):
                     task = tasks.setdefault(batch.task.name, LogTask(batch.task))
-                    task.add(batch, (place, number, batch.task.model), evaluation.label, query)
+                    task.add(batch, (place, number, as_text(batch.task.model)), evaluation.label, query)
         finally:
             if was_on:
                 gc.enable()

@@ -176,7 +176,8 @@ def _format_of(path: str, known: Sequence[InputFormat]) -> InputFormat:
         what = "is empty" if not any(local.iterdir()) else "contains neither samples nor a manifest.json"
         said = f"{what}; {read} lm-eval writes samples only with --log_samples."
     else:
-        said = f"is not in a supported format; {read}"
+        is_empty = local.is_file() and not local.stat().st_size
+        said = f"{'is empty' if is_empty else 'is not in a supported format'}; {read}"
     raise UserError(f"{path} {said}")
 
 

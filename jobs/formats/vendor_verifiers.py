@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.formats.json_files import as_text, files_with, read_lines, text_hash
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Row, Samples, TaskFacts
 from orchestrator.engines.reply import told
 from orchestrator.extras import require
 
@@ -56,7 +56,8 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
         doc = {"tools": request["tools"], "messages": request.get("messages")}
         expected = {} if row.get(EXPECTED) is None else {"reference": bool(row[EXPECTED])}
         calls = [] if said is None else tool_calls.calls_of(said)
-        scores = {} if said is None else tool_calls.scores(doc | expected, calls)
+        scores: Row = tool_calls.scores(doc | expected, calls)
+        scores = scores if said is not None else dict.fromkeys(scores)
         response = row.get("response") or {}
         yield query.sample(
             row[INDEX],

@@ -125,6 +125,14 @@ def test_of_a_request_that_was_sent_again_the_last_row_counts(tmp_path):
     assert (column.scores.tolist(), column.errors) == ([1.0, 0.0], 0)
 
 
+def test_an_endpoint_that_answers_nothing_is_no_other_metric(tmp_path):
+    """Nothing pairs; a name of a model that is a number is a name."""
+    good = results(tmp_path / "a", [row(n, calling(GOOD)) for n in range(9)])
+    failed = results(tmp_path / "b", [row(n, None, model=5) for n in range(9)])
+    with pytest.raises(UserError, match=r"5 at temperature 0\.6: not compared, because no item was answered"):
+        lldeg.analyze([good, failed])
+
+
 def test_replies_are_imported(tmp_path):
     """Calls and text as in a run of lldeg, with the counts of tokens."""
     _, (task,) = read_logs([str(results(tmp_path, [row(1, calling(GOOD, content="Hm."))]))], PLAIN)
@@ -143,12 +151,13 @@ def test_replies_are_imported(tmp_path):
         ('{"data_index": 1, "request": []}', "it lacks data_index or request"),
         ('{"data_index": 1, "request": {"tools": 3, "messages": 1}}', "does not conform"),
         ('{"data_index": 1, "request": ', "not valid JSON"),
+        ("", "is empty"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, line, said):
     """In one sentence, with the line or what is wrong."""
     path = tmp_path / "results.jsonl"
-    path.write_text(line + "\n")
+    path.write_text(line)
     with pytest.raises(UserError, match=r"results\.jsonl") as error:
         read_scores([str(path)])
     assert said in str(error.value)
