@@ -184,13 +184,14 @@ def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
         VariantResult(**vars(pairing), comparison=comparison)
         for pairing, comparison in zip(usable, comparisons, strict=True)
     )
+    unscored = any(notice.code is NoticeCode.OWED_ANSWERS for notice in scores.warnings)
     return Analysis(
         baseline,
         replace(settings, adjust=adjustment_for(tasks, settings.adjust)),
         once((*scores.warnings, *missing, *notices)),
         tuple(results),
         scores,
-        incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
+        incomplete=unscored or any(pairing.owed or not pairing.pairs for pairing in pairings),
         gaps=has_gaps(scores, pairings, missing),
     )
 

@@ -158,6 +158,13 @@ class RunFiles:
         """Files with scores of the baseline's answers, by model and task, from one listing."""
         return self.store.fidelity.sample_paths() if "fidelity" in self.manifest else {}
 
+    def unscored(self, model: str) -> int:
+        """How many of the baseline's answers a model is still to score, by the footers of its files."""
+        paths = [path for (own, _), files in self.scored.items() if own == model for path in files]
+        with ThreadPoolExecutor(readers(self.store.filesystem)) as pool:
+            done = sum(rows[0] for rows in pool.map(partial(_rows, self), paths) if rows is not None)
+        return max(0, self.manifest.get("fidelity", {}).get("samples", 0) - done)
+
     def is_served(self, model: str) -> bool:
         """Whether a model is behind a server, which may apply a template of its own."""
         entry = self.models.get(model)

@@ -218,7 +218,10 @@ def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_rerun
     refuse_unused("--metric", metrics, {task.name: task.group for task in tasks})
     if are_reruns:
         return Tables(models, tasks, baselines=baselines, runs=runs)
-    notices, last = list[Notice](), [*_missing_variants(runs, models), *_corpus_scores(runs)]
+    notices, last = (
+        list[Notice](),
+        [*_missing_variants(runs, models), *_unscored(runs), *_corpus_scores(runs)],
+    )
     for task in tasks:
         if not task.is_testable:
             task.metric(metrics, notices)
@@ -258,6 +261,15 @@ def _missing_variants(runs: Sequence[RunFiles], models: Sequence[str]) -> Iterat
     if unknown := [name for name in named if name not in models and name not in left_out]:
         said = f"The sweep names variants that were not run ({some(unknown)}): submit it again to run them."
         yield Notice(NoticeCode.MISSING_VARIANT, said)
+
+
+def _unscored(runs: Sequence[RunFiles]) -> Iterator[Notice]:
+    """Say which models have not scored all answers of the baseline that the sweep asks for."""
+    owed = {model: count for run in runs for model in run.models if (count := run.unscored(model))}
+    if owed:
+        said = some([f"{count:,} by {model}" for model, count in owed.items()])
+        text = f"Answers of the baseline have not been scored yet ({said}); the run is incomplete."
+        yield Notice(NoticeCode.OWED_ANSWERS, text)
 
 
 def _corpus_scores(runs: Sequence[RunFiles]) -> Iterator[Notice]:

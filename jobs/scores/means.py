@@ -146,11 +146,11 @@ class RerunMeans:
 
 
 def mean_over_reruns(values: NDArray[np.float32]) -> NDArray[np.floating]:
-    """Means of the known values, shape (reruns, items), of every item; NaN without any.
+    """Means of the known and finite values, shape (reruns, items), of every item; NaN without any.
 
     Tokens of one rerun need half of a float's bytes, and a constant none.
     """
-    known = ~np.isnan(values)
+    known = np.isfinite(values)
     total, count = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     if mean.size and (mean == mean[0]).all():

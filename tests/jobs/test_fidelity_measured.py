@@ -46,7 +46,7 @@ def run(tmp_path):
         variants={"base": {}, "control": {"control": True}, "v": {}},
     )
     store = RunStore(folder)
-    store.write_manifest({**store.read_manifest(), "fidelity": {"top": TOP, "samples": ITEMS}})
+    store.write_manifest({**store.read_manifest(), "fidelity": {"top": TOP, "samples": ITEMS - 10}})
     for variant in VARIANTS:
         rows = []
         for item in range(ITEMS - 10):  # not all of them were chosen
@@ -111,6 +111,32 @@ def test_the_tables_tell_the_unit(run, tmp_path):
     policy = {"tasks": {"*": "not-degraded"}, "measurements": {"kl": {"within": 0.02}}}
     decision = lldeg.analyze(run, policy=policy).decision
     assert [case.status for case in decision.cases if case.demand.measurement] == ["pass", "blocked"]
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1"])
+def test_scores_that_are_not_there_make_a_run_incomplete(run, tmp_path, content):
+    """Half of a pass, or a damaged file: what was not measured has not stayed the same."""
+    (file,) = (path for path in (run / "fidelity").rglob("*.parquet") if "variant=v" in str(path))
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert ran.code == 3
+    assert "(50 by v); the run is incomplete" in " ".join(ran.verdicts["warnings"])
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_probability_that_is_no_number_is_not_known(run, value):
+    """It does not keep the rest from being measured."""
+    store, rows = RunStore(run), []
+    for item in range(ITEMS - 10):
+        tokens, values = scores("v", item)
+        if item < 5:
+            values = [value] * len(values)
+        rows.append({"item": item, "temperature": 0.0, "tokens": tokens, "logprobs": values})
+    store.fidelity.write_block("v", "text", "b", pa.Table.from_pylist(rows, schema=FIDELITY))
+    found = changes(lldeg.analyze(run).comparisons[1])
+    assert (found["kl"].items, found["kl"].verdict) == (2 * ITEMS - 15, "changed")
 
 
 def test_a_run_without_scores_has_none_of_these(run):
