@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from jobs.formats.notices import Notice, NoticeCode, some
 from orchestrator.config.schema import CostConfig
+from orchestrator.config.yaml_file import mistakes
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import CUT, GENERATE, SERVED_BY, EngineSpec
 from orchestrator.errors import AnswerWithheldError, UserError
@@ -143,9 +144,9 @@ class RunFiles:
         own = (self.sweep.get("variants") or {}).get(model) or {}
         try:
             whole, own = (CostConfig.model_validate(one.get("cost") or {}) for one in (self.sweep, own))
-        except ValidationError:
-            damaged = f"The sweep.yaml of {self.location} is damaged: cost has an invalid value."
-            raise UserError(damaged) from None
+        except ValidationError as error:
+            said = "; ".join(text for _, text in mistakes(error, CostConfig))
+            raise UserError(f"A cost in the sweep.yaml of {self.location} is wrong: {said}.") from None
         return own.laid_over(whole)
 
     @cached_property

@@ -186,11 +186,11 @@ def test_a_damaged_record_of_a_block_is_none(analyzed, damage):
     assert ran.comparison("v")["speed_note"] is None
 
 
-def test_damaged_prices_are_an_error_of_the_input(analyzed):
-    """In one sentence."""
-    ran = analyzed(cost={"gpu_hour": "much"})
+def test_a_wrong_price_is_named(analyzed):
+    """In one sentence, as it may have been changed by hand."""
+    ran = analyzed(cost={"gpu_hours": 2.5}, variants={"v": {"cost": {"input": -1}}})
     assert ran.code == 2
-    assert "cost has an invalid value" in ran.error
+    assert "unknown key 'gpu_hours', did you mean 'gpu_hour'?" in ran.error
 
 
 def test_what_was_spent_is_said(made, tmp_path):
