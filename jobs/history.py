@@ -275,6 +275,9 @@ def follow(
     told: dict[tuple[str, Temperature], Told] = {}
     references, uneven, warnings = {}, Counter[str](), [] if old is None else _said(old)
     for number, (date, location) in enumerate(dates):
+        if not RunStore(location).sample_paths():  # of a day when nothing answered, for example
+            warnings.append(f"{location} has no samples and is left out.")
+            continue
         run = date, location, read_unlinked([location], reading)
         oldest = oldest or run
         warnings += _said(run[-1])

@@ -1,6 +1,7 @@
 """`lldeg history` on folders of runs: dates, references, the alarm, and its files."""
 
 import json
+import shutil
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -152,6 +153,16 @@ def test_a_newest_run_without_answers_is_not_a_pass(lldeg, tmp_path):
         day(tmp_path / "runs", date, {"reference": scores(700), "provider": scores(700)})
     day(tmp_path / "runs", 3, {"reference": scores(700), "provider": [[None] * N]})
     assert lldeg("history", tmp_path / "runs").status == 3
+
+
+def test_a_date_without_any_answer_hides_no_alarm(lldeg, daily):
+    """On which the server was down: it is the newest run, or an older one that stays in the folder."""
+    shutil.rmtree(daily / "daily-2026-10-05" / "samples")
+    ended = lldeg("history", daily)
+    assert (ended.status, "ALARM on 2026-10-04" in ended.out) == (1, True)
+    assert any("daily-2026-10-05 has no samples" in warning for warning in entry_of(daily)["warnings"])
+    shutil.rmtree(daily / "daily-2026-10-04")
+    assert lldeg("history", daily).status == 3
 
 
 def test_clusters_are_the_units(lldeg, tmp_path):
