@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,7 @@ from jobs.scores.read import read_reruns
 from jobs.submit import run_sweep
 from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
+from jobs.text.terminal import fitting
 from orchestrator.cluster.resources import CPUS_BESIDE_A_GPU
 from orchestrator.errors import UserError
 from orchestrator.rundir.progress import read_status
@@ -35,6 +37,7 @@ ASSUMED_FLIP_RATE = 0.1  # 4-bit weights flip about 13 % of the answers, 8-bit o
 ASSUMED_DROP = 0.02
 """In a sweep that stops early, unless so few answers flip that there can only be a smaller one."""
 MOST_TOKENS_PER_SECOND = 1e9
+WIDEST = 9_999  # characters of a table that is not to be folded
 FILES = 4  # sample files of a task from which the length of its answers is taken
 OUTPUT = "output_tokens"
 POWER = 0.8
@@ -58,7 +61,7 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     if sweep.store.has_run():
         stopping = run_sweep.early_stopping(plan, lambda _: None, record=False)
     speed = tokens_per_second(plan, request.rate)
-    console.print(plan_table(plan, stopping))
+    console.print(fitted(plan_table(plan, stopping), console))
     designs = detectable_designs(plan, known[0])
     shares = expected_shares(plan, designs)
     for line in work_lines(plan, stopping, speed, shares):
@@ -66,7 +69,17 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     fate = "their samples will fail" if sweep.config.prompt.must_fit else "their beginning will be cut off"
     for excess in sweep.too_long():
         console.print(f"Warning: {excess}: {fate}.", style="yellow", markup=False, soft_wrap=True)
-    console.print(detection_table(plan, designs, known[1], shares))
+    console.print(fitted(detection_table(plan, designs, known[1], shares), console))
+
+
+def fitted(table: Table, console: Console) -> RenderableType:
+    """A table with lines, or where it does not fit its rows as `fitting` lays them out."""
+    if Measurement.get(console, console.options.update(width=WIDEST), table).maximum <= console.width:
+        return table
+    cells = ([str(column.header), *map(str, column.cells)] for column in table.columns)
+    header, *rows = zip(*cells, strict=True)
+    caption = [Text(str(table.caption))] if table.caption else []
+    return Group(Text(str(table.title)), fitting(header, rows, console.width), *caption)
 
 
 def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:

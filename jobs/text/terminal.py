@@ -58,7 +58,7 @@ def fitting(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     from rich.text import Text  # noqa: PLC0415 - as below
 
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    if sum(widths) + len(widths) > width + 1:
+    if sum(widths) + len(widths) > width:
         told = [(name, zip(header[1:], cells, strict=True)) for name, *cells in rows]
         lines = (f"{n}\n  " + "; ".join(f"{key}: {cell}" for key, cell in c if cell) for n, c in told)
         return Text("\n".join(lines))

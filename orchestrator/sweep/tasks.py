@@ -304,7 +304,7 @@ class SweepTask:
         listed = self.spec.items or tuple(sorted(requests))
         if unknown := [item for item in listed if item not in requests]:
             name = self.spec.task
-            raise ValueError(f"`items` lists item {unknown[0]} of task '{name}', which does not exist")
+            raise TaskError(f"`items` lists item {unknown[0]} of task '{name}', which does not exist")
         if limit is not None and limit.random is not None:
             listed = tuple(sorted(listed[place] for place in item_order(listed, CHOICE_SEED)[: limit.items]))
         return {item: requests[item] for item in listed[: limit.items if limit else None]}

@@ -75,6 +75,16 @@ def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
     assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
 
 
+@pytest.mark.parametrize("columns", [30, 40, 47, 48, 49, 50, 60])
+def test_a_narrow_terminal_breaks_no_word_of_the_plan(lldeg, tmp_path, monkeypatch, columns):
+    """Where the tables do not fit there is a list."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = lldeg("submit", write_small_sweep(tmp_path), "--dry-run", "--run-dir", "r").out
+    words = {word.strip(":;") for word in shown.split()}
+    assert {"base", "other", "asked", "chosen", "items", "planned", "missing", "flips", "smallest"} <= words
+    assert not words & {"varian", "planne", "missin"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "grown",
