@@ -40,6 +40,6 @@ def error_text(error: BaseException) -> str:
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """The words ", did you mean …?" if something known is close, else nothing."""
+    """The words " (did you mean …?)" if something known is close, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f", did you mean '{close[0]}'?" if close else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""

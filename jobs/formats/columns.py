@@ -32,8 +32,8 @@ def checked_columns(paths: Mapping[str, object], where: str) -> Columns:
     """
     for role, path in paths.items():
         if role not in ROLES:
-            hint = suggestion(str(role), list(ROLES)) or "."
-            raise UserError(f"{where}: unknown role {role!r}{hint} The roles are {', '.join(ROLES)}.")
+            hint = suggestion(str(role), list(ROLES))
+            raise UserError(f"{where}: unknown role {role!r}{hint}. The roles are {', '.join(ROLES)}.")
         if not isinstance(path, str) or not path:
             raise UserError(f"{where}: {role} must be the name of a column, but is {path!r}.")
     for role in ("item", SCORE):

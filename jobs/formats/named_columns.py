@@ -127,9 +127,9 @@ def paths_in(row: Row, before: str = "") -> Iterator[str]:
 
 
 def _hint(row: Row, path: str) -> str:
-    """End of a sentence about a path that a row does not have: the closest one that it has, or all."""
+    """After what was said of a path that a row does not have: the closest one that it has, or all."""
     known = list(paths_in(row))
-    return suggestion(path, known) or f"; it has {', '.join(known[:20]) or 'none'}."
+    return suggestion(path, known) or f"; it has {', '.join(known[:20]) or 'none'}"
 
 
 def _taken(rows: Rows, chosen: Sequence[int]) -> Rows:
@@ -184,10 +184,10 @@ class ColumnReader:
             raise UserError(f"{self._file} contains no rows.")
         for path in self._query.where or {}:
             if path not in self._filtered:
-                raise UserError(f"--where {path}: {self._file} has no such column{_hint(self._first, path)}")
+                raise UserError(f"--where {path}: {self._file} has no such column{_hint(self._first, path)}.")
         for role, path in self._columns.items() if self._found else ():
             if role not in {*self._found, *self._unwanted, "error"}:
-                raise UserError(f"No row of {self._file} has {path} ({role}){_hint(self._first, path)}")
+                raise UserError(f"No row of {self._file} has {path} ({role}){_hint(self._first, path)}.")
         if 0 < len(self._counts) * 2 < sum(map(len, self._answered.values())):
             raise UserError(
                 f"{self._repeated} has an item that occurred before, while most occur once: remove it, or "
@@ -245,7 +245,7 @@ class ColumnReader:
         path, described = self._columns[role], "a number or a text" if types is NAMES else "a number"
         for i, value in enumerate(values):
             if value is ABSENT:
-                raise UserError(f"{self._row(rows, i)} has no {path} ({role}){_hint(rows[1][i], path)}")
+                raise UserError(f"{self._row(rows, i)} has no {path} ({role}){_hint(rows[1][i], path)}.")
             if type(value) not in types and (types is NAMES or as_number(value) is None):
                 said = f"{path} ({role}) is {str(value)[:80]!r}, not {described}."
                 raise UserError(f"{self._row(rows, i)}: {said}")

@@ -193,7 +193,7 @@ def _misspelled(options: Mapping[str, Any]) -> Iterator[str]:
     known = {*OWN_OPTIONS, *SENDING, EXTRA_BODY, STREAM, *signature(TemplateAPI.__init__).parameters}
     for option in options.keys() - known:
         if close := get_close_matches(option, known, 1, ALIKE):
-            yield f"a served model has no option '{option}', did you mean '{close[0]}'?"
+            yield f"a served model has no option '{option}' (did you mean '{close[0]}'?)"
 
 
 def _problems_of_extra(extra: Any) -> Iterator[str]:

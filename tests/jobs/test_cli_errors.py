@@ -74,8 +74,8 @@ def test_a_folder_instead_of_a_file(refusal, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"basline": "base"}, "unknown key 'basline', did you mean 'baseline'?"),
-        ({"baseline": "bse"}, "baseline 'bse' is not a variant, did you mean 'base'?"),
+        ({"basline": "base"}, "unknown key 'basline' (did you mean 'baseline'?)"),
+        ({"baseline": "bse"}, "baseline 'bse' is not a variant (did you mean 'base'?)"),
         ({"baseline": "xyz"}, "baseline 'xyz' is not a variant; variants are base, other"),
         ({"variants": {"base": {"engine": {"max_num_seq": 8}}}}, "did you mean 'max_num_seqs'?"),
         ({"engine": {"kind": "vlm"}, "variants": {"base": {}}}, "variants.base: unknown engine 'vlm'"),
@@ -125,10 +125,10 @@ def test_an_unknown_task_gets_the_nearest_of_lm_evals(refusal, tmp_path):
     path = write_small_sweep(tmp_path, tasks=["askd", "gsm8", "call", "../pack/calls"])
     (tmp_path / "pack" / "calls.jsonl").write_text("{}")
     said = refusal("submit", path)
-    assert "unknown task 'call', did you mean 'calls'?" in said
+    assert "unknown task 'call' (did you mean 'calls'?)" in said
     assert "unknown task '../pack/calls'" in said
-    assert "unknown task 'askd', did you mean 'asked'?" in said
-    assert "unknown task 'gsm8', did you mean 'gsm8k'?" in said
+    assert "unknown task 'askd' (did you mean 'asked'?)" in said
+    assert "unknown task 'gsm8' (did you mean 'gsm8k'?)" in said
 
 
 def test_a_hub_name_that_is_out_of_reach(refusal, tmp_path):
@@ -173,7 +173,7 @@ def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
         "--set sampling.seeds: expected KEY=VALUE",
         "variants.other: vLLM has no option 'dtyp'",
         f"variants.third: the model folder {NOWHERE} does not exist",
-        "unknown task 'askd', did you mean 'asked'?",
+        "unknown task 'askd' (did you mean 'asked'?)",
         "task 'chosen' has no metric 'bleu'",
         "variants.base: its chat template could not be loaded",
     ):

@@ -190,7 +190,7 @@ def test_a_wrong_price_is_named(analyzed):
     """In one sentence, as it may have been changed by hand."""
     ran = analyzed(cost={"gpu_hours": 2.5}, variants={"v": {"cost": {"input": -1}}})
     assert ran.code == 2
-    assert "unknown key 'gpu_hours', did you mean 'gpu_hour'?" in ran.error
+    assert "unknown key 'gpu_hours' (did you mean 'gpu_hour'?)" in ran.error
 
 
 def test_what_was_spent_is_said(made, tmp_path):

@@ -79,7 +79,7 @@ def test_all_mistakes_are_named_at_once(load):
 def test_an_unknown_key_is_answered_with_the_nearest_one_of_its_place(load, keys, wrong, right):
     """A mistyped key at any depth is named by its place, and the key meant is offered."""
     _, problems = load(GOOD | keys)
-    assert problems == [f"unknown key '{wrong}', did you mean '{right}'?"]
+    assert problems == [f"unknown key '{wrong}' (did you mean '{right}'?)"]
 
 
 def test_a_key_like_no_other_gets_no_suggestion(load):
@@ -186,7 +186,7 @@ def test_a_malformed_set_is_refused(load, override):
 def test_a_mistake_in_set_is_named_like_one_in_the_file(load):
     """An unknown key given by --set gets the same suggestion."""
     _, problems = load(GOOD, "sampling.seed=3")
-    assert problems == ["unknown key 'sampling.seed', did you mean 'seeds'?"]
+    assert problems == ["unknown key 'sampling.seed' (did you mean 'seeds'?)"]
 
 
 def test_include_paths_are_relative_to_the_file(load, tmp_path):
@@ -201,7 +201,7 @@ def test_a_mistake_does_not_hide_those_between_keys(load):
     """Contradictions between keys are found although another key is mistaken."""
     _, problems = load(GOOD | {"basline": "a", "model": None})
     assert [problem.split(":")[0] for problem in problems] == [
-        "unknown key 'basline', did you mean 'baseline'?",
+        "unknown key 'basline' (did you mean 'baseline'?)",
         "variants.a has no model",
         "variants.b has no model",
     ]
