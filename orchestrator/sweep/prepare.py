@@ -93,6 +93,10 @@ class Sweep:
                 notes.append(f"{name} runs in {variant.python}: {engine}.")
             elif variant.image and not variant.kind.served:
                 notes.append(f"{name} runs in the image {variant.image}.")
+        if self.config.fidelity and not any(own.control for own in self.config.variants.values()):
+            notes.append(
+                "fidelity will only be described: to test it, make a variant a control (control: true)."
+            )
         return notes
 
     def manifest(self) -> Manifest:

@@ -154,6 +154,14 @@ def test_a_changed_document_changes_its_own_keys_only(tmp_path):
     }
 
 
+@pytest.mark.parametrize("control", [True, False])
+def test_fidelity_without_a_control_is_said_to_show_little(lldeg, tmp_path, control):
+    """Before it is paid for."""
+    variants = {"base": {}, "v": {"control": control, "engine": {"max_num_seqs": 8}}}
+    shown = lldeg("submit", write_small_sweep(tmp_path, variants=variants, fidelity={}), "--dry-run").out
+    assert ("make a variant a control" in " ".join(shown.split())) is not control
+
+
 def test_a_control_that_is_the_baseline_itself_is_named(lldeg, tmp_path):
     """Once for each such variant; one with another batch size is none."""
     variants = {"base": {}, "same": {}, "control": {"engine": {"max_num_seqs": 8}}}
