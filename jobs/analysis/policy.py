@@ -16,7 +16,7 @@ from jobs.formats.samples import Temperature
 from jobs.scores.score_set import TaskInfo
 from orchestrator.config import yaml_file
 from orchestrator.errors import UserError, suggestion
-from orchestrator.rundir.measurements import CALLED, MEASUREMENTS
+from orchestrator.rundir.measurements import BY_NAME, CALLED, MEASUREMENTS
 from stats.change import Change
 from stats.results import Comparison, Settings
 
@@ -179,6 +179,13 @@ def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
         invalid = yaml_file.mistakes(error, Policy)
         raise PolicyError(where, [("invalid-policy", text) for _, text in invalid]) from None
     mistakes += _without_effect(policy)
+    for name in TESTED:
+        kind, rule = BY_NAME[name], policy.measurements.get(name)
+        if rule is not None and (kind.relative or kind.bounds) and rule.within >= 1.0:
+            said = (
+                f"measurements.{name}.within: should be a share below 1, such as 0.05 (it is {rule.within:g})"
+            )
+            mistakes.append(("invalid-policy", said))
     for name in policy.measurements.keys() - TESTED:
         hint = suggestion(name, TESTED) or f"; those that can be tested are {some(TESTED, 20)}"
         mistakes.append(("unknown-measurement", f"measurements.{name}: there is no such measurement{hint}"))

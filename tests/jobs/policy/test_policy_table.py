@@ -178,6 +178,16 @@ REFUSED = {
         "wrong-margin",
         "margin",
     ),
+    "a tolerance in percent": (
+        CERTIFIED | {"measurements": {"output_tokens": {"within": 5}}},
+        "invalid-policy",
+        "should be a share below 1, such as 0.05 (it is 5)",
+    ),
+    "a tolerance in points": (
+        CERTIFIED | {"measurements": {"cut": {"within": 2}}},
+        "invalid-policy",
+        "should be a share below 1",
+    ),
 }
 
 
