@@ -11,8 +11,7 @@ from jobs.analysis.changes import compare_calls
 from jobs.analysis.compare import INCOMPLETE, UNSOUND, Analysis, VariantResult
 from jobs.analysis.pairing import SIDES, Pairing
 from jobs.analysis.policy import Case, Decision, Demand, Policy, PolicyError, Reason, Ruling
-from jobs.formats.notices import Notice, NoticeCode, some
-from orchestrator.errors import suggestion
+from jobs.formats.notices import Notice, NoticeCode
 from stats.comparison import Hypothesis, compare_family
 from stats.results import Comparison, Settings
 from stats.tasks.combinations import BY_NAME
@@ -45,11 +44,7 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     untested = [notice.task for notice in analysis.warnings if notice.task is not None]
     wanted, mistakes = policies.demands_of(policy, analysis.settings, infos, untested)
     known = list(dict.fromkeys(result.variant for result in analysis.results))
-    for name in policy.variants or ():
-        if name not in known:
-            hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
-            said = f"variants: there is no variant '{name}' to judge{hint}"
-            mistakes.append(("unknown-variant", said))
+    mistakes += policies.unknown_variants(policy, known)
     if not BY_NAME[analysis.settings.combine].keeps_level:
         said = f"a policy controls false alarms, which --combine {analysis.settings.combine} does not"
         mistakes.append(("invalid-policy", said))

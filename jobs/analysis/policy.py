@@ -312,6 +312,14 @@ def demands_of(
     return demands, mistakes
 
 
+def unknown_variants(policy: Policy, known: Sequence[str]) -> Iterator[Mistake]:
+    """Variants that are to be released and are not among those that are compared with a baseline."""
+    for name in policy.variants or ():
+        if name not in known:
+            hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
+            yield "unknown-variant", f"variants: there is no variant '{name}' to judge{hint}"
+
+
 def rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
     """The rule of a task (by its name, its group's, a pattern, "*"; in this order), and a contradiction."""
     for name in (task, group):

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
-from jobs.analysis.policy import load_policy
+from jobs.analysis.policy import PolicyError, load_policy, unknown_variants
 from jobs.analysis.sequential.early_stopping import EarlyStopping
 from jobs.analysis.sequential.run_monitor import comparisons_of, settled_tasks
 from jobs.exit_status import end_if_signalled, interruption
@@ -34,7 +34,10 @@ def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
         sweep = prepare(request.config, overrides=request.overrides, run_dir=request.run_dir, here=here)
         end_if_signalled()
     if sweep.config.stopping is not None and isinstance(sweep.config.stopping.policy, dict):
-        load_policy(sweep.config.stopping.policy)
+        policy = load_policy(sweep.config.stopping.policy)
+        known = [name for name in sweep.config.variants if name != sweep.config.baseline]
+        if mistakes := list(unknown_variants(policy, known)):
+            raise PolicyError("The policy", mistakes)
     return sweep
 
 

@@ -110,3 +110,12 @@ def test_engines_that_do_not_score_tokens_are_refused(refused, tmp_path):
     said = refused(path, "--dry-run")
     assert "variants.base: its engine does not tell log-probabilities of given answers" in said
     assert "kind vllm does, and servers of completions that echo a prompt" in said
+
+
+def test_a_policy_about_a_variant_that_is_not_there_is_refused(refused, tmp_path):
+    """Before answers are paid for about which it decides nothing."""
+    (tmp_path / "p.yaml").write_text('{tasks: {"*": not-degraded}, variants: [othr]}')
+    said = refused(
+        write_small_sweep(tmp_path), "--dry-run", "--until-decided", "--policy", tmp_path / "p.yaml"
+    )
+    assert "there is no variant 'othr' to judge (did you mean 'other'?)" in said
