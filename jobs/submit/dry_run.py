@@ -223,7 +223,7 @@ def cost_lines(plan: Plan, work: Mapping[str, Floats], speed: tuple[float, str] 
 def _hours(seconds: float) -> str:
     if seconds >= 3600:
         return f"{seconds / 3600:,.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
 def _rounded(number: float) -> str:

@@ -71,6 +71,7 @@ def test_hours_follow_from_a_rate(shown):
     """Tokens over tokens per second; with early stopping a range below that."""
     assert "--rate TOKENS_PER_SECOND" in shown()
     assert "At 0.01 tokens a second (--rate) that takes 6.0 hours." in shown("--rate", "0.01")
+    assert "that takes 72 seconds." in shown("--rate", "3")  # not 1 minutes
     assert "that takes 6.0 hours, with early stopping 6.0 hours." in shown(
         "--rate", "0.01", "--until-decided"
     )  # of one flip nothing is decided
