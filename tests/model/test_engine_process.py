@@ -22,13 +22,13 @@ ENGINE = {
 }
 
 
-def sums(folder, model, engine, env, variants=("base",), seeds=20):
+def sums(folder, model, engine, env, items=60, variants=("base",), seeds=20):
     """A sweep of sums from the quickstart's pack."""
     return write_sweep(
         folder,
         model=str(model),
         include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
-        tasks=[{"task": "lldeg_sums", "limit": 60}],
+        tasks=[{"task": "lldeg_sums", "limit": items}],
         engine={**ENGINE, **engine},
         variants={name: {"env": env} for name in variants},
         sampling={"temperatures": [0.7], "seeds": seeds},
@@ -80,7 +80,7 @@ def test_a_refusal_is_shown_in_the_engines_own_words_and_once(tmp_path, llama, c
 def test_a_process_that_has_ended_its_engine_starts_the_next(tmp_path, llama, command):
     """As if it were a new one: asked the same with the same seed, both say the same."""
     alone = {"max_num_seqs": 1, "enable_prefix_caching": False}
-    path = sums(tmp_path, llama, alone, OWN_PROCESS, variants=("base", "other"), seeds=1)
+    path = sums(tmp_path, llama, alone, OWN_PROCESS, items=12, variants=("base", "other"), seeds=1)
     status, _, err = command.run("submit", path, "--run-dir", tmp_path / "run", cwd=tmp_path)
     assert status == 0, err
     assert [one.get("process_of") for one in events(tmp_path / "run", "started")] == [None, 1]
@@ -88,4 +88,4 @@ def test_a_process_that_has_ended_its_engine_starts_the_next(tmp_path, llama, co
     for row in samples(tmp_path / "run"):
         texts[row["variant"]][row["item"]] = row["response"]
     assert texts["base"] == texts["other"]
-    assert len(texts["base"]) == 60
+    assert len(texts["base"]) == 12

@@ -14,7 +14,7 @@ from standin.rows import block_files, contents, events, identities, planned, sam
 
 pytestmark = pytest.mark.model
 
-ITEMS, SEEDS = 24, 2
+ITEMS, SEEDS = 12, 2
 ENGINE = {
     "dtype": DTYPE,
     "max_model_len": 256,
@@ -96,9 +96,8 @@ def test_the_second_submit_removes_what_the_first_left(history, command):
     assert list(command.ray_folder.iterdir()) == []
 
 
-def test_the_same_seed_gives_the_same_text(history, run):
-    """Two engines, the second in the process of the first, say the same if asked so with the same seed."""
-    assert "process_of" in events(run, "started")[-1]
+def test_the_same_seed_gives_the_same_text(history):
+    """Two engines, asked the same with the same seed, say the same."""
     texts = {
         variant: {(r["item"], r["seed"]): r["response"] for r in history.rows if r["variant"] == variant}
         for variant in ("base", "other")

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from standin.command import ROOT
 from standin.files import write_sweep
 from standin.machine import DTYPE
-from standin.rows import samples
+from standin.rows import events, samples
 
 pytestmark = pytest.mark.model
 
@@ -31,7 +31,7 @@ def write_adapter(folder, config, strength):
 
 
 def test_an_adapter_is_used_for_every_query(tmp_path, model_folder, command):
-    """One that changes nothing gives the base texts, another gives others, and identities differ."""
+    """In one process: one that changes nothing gives the base texts, another others; identities differ."""
     config = json.loads((model_folder / "config.json").read_text())
     adapters = {
         name: write_adapter(tmp_path / name, config, by) for name, by in (("zero", 0.0), ("large", 0.5))
@@ -51,6 +51,7 @@ def test_an_adapter_is_used_for_every_query(tmp_path, model_folder, command):
     )
     status, _, err = command.run("submit", path, "--run-dir", tmp_path / "run", cwd=tmp_path, timeout=900)
     assert status == 0, err
+    assert [one.get("process_of") for one in events(tmp_path / "run", "started")] == [None, 1, 2]
     rows = samples(tmp_path / "run")
     assert [row["error"] for row in rows if row["error"]] == []
     texts = {

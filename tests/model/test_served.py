@@ -17,7 +17,7 @@ pytestmark = pytest.mark.model
 
 QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 GENERATING, CHOOSING = "lldeg_sums", "lldeg_calendar"
-LIMIT, ITEMS, SEEDS = 10, 24, 3
+LIMIT, ITEMS, SEEDS = 10, 12, 2
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def test_chat_is_the_text_with_the_template(killed):
         for variant in ("text", "chat")
     }
     assert said["text"] == said["chat"]
-    assert len(set(said["chat"].values())) > 10
+    assert len(set(said["chat"].values())) > 5
 
 
 CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
@@ -245,7 +245,7 @@ TOOLS = [
 REQUESTS = [
     {"messages": [{"role": "user", "content": text}], "tools": TOOLS, "tool_choice": choice}
     for choice in ("required", "auto", {"type": "function", "function": {"name": "alarm"}})
-    for text in ("What is the weather in Oslo?", "Wake me at seven.", "Say hello.")
+    for text in ("What is the weather in Oslo?", "Say hello.")
 ]
 
 

@@ -170,6 +170,7 @@ def show_variables():
 
 def run(words):
     """Run a program as the interpreter would: `-c`, code, arguments; or a script, arguments."""
+    Path("/proc/self/comm").write_text(" ".join(words[:2])[-15:])
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         main = sys.modules["__main__"] = types.ModuleType("__main__")
