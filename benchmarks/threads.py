@@ -22,8 +22,7 @@ import lldeg
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBMIT = "from jobs.cli import main; main()"
-WORDS = "Answer with one word, and be brief. " * 80  # so that more is computed than one thread can
-BIND = "VLLM_CPU_OMP_THREADS_BIND"
+WORDS = "Answer with one word, and be brief. " * 40  # so that more is computed than one thread can
 TASKS = ("number_words", "lookup", "capitals", "elements", "spelling", "sequences", "sums")
 
 
@@ -33,13 +32,13 @@ def speed(run: Path, limit: int) -> tuple[float, float, float]:
     settings = {
         "baseline": "all",
         "variants": {
-            name: {"env": {BIND: f"0-{last}"}}
-            for name, last in (("all", cores - 1), ("half", cores // 2 - 1))
+            "all": {},
+            "half": {"env": {"OMP_NUM_THREADS": str(cores // 2)}},
         },
         "tasks": [{"task": f"lldeg_{name}", "limit": limit} for name in TASKS],
         "prompt.system_instruction": WORDS,
         "engine.max_model_len": 2048,
-        "engine.max_num_seqs": 48,  # so that a batch is full in a small sweep, too
+        "engine.max_num_seqs": 24,  # so that a batch is full in a small sweep, too
         "engine.enable_prefix_caching": False,  # so that there is something to compute
         "engine.env": {"OMP_WAIT_POLICY": "passive"},  # threads that spin slow down whatever runs beside them
     }
