@@ -1,6 +1,7 @@
 """What a fidelity pass costs, and whether it warns before accuracy does, on the quickstart's model.
 
-cost   One engine answers questions freely, and scores the answers as a variant would: the time of both.
+cost   One engine answers questions freely after some examples, and scores answers of another seed, as a
+       variant would: the time of both.
 early  Items of the quickstart at temperature 0 by graded damages: weights rounded to 8 … 3 bits, 8-bit KV
        caches where the machine has them, a repetition penalty that one side does not know of (in a run of its
        own, since its distributions before the penalty are the same), and a wrong chat template (in one with
@@ -8,7 +9,7 @@ early  Items of the quickstart at temperature 0 by graded damages: weights round
        (exact one-sided test) and fidelity (two-sided, against the control's) find each in 80 % of the draws,
        at .05; then how drops and divergences correlate.
 
-Run: python -P benchmarks/fidelity.py [cost | early] [--items 500] [--tokens 128] [--limit 40] [--work FOLDER]
+Run: python -P benchmarks/fidelity.py [cost | early] [--items 500] [--shots] [--tokens 128] [--limit 40] …
 """
 
 from __future__ import annotations
@@ -75,20 +76,26 @@ def sweep(work: Path, name: str, **keys: Any) -> Path:
     return folder / "run"
 
 
-def cost(items: int, tokens: int) -> None:
-    """Have one engine answer questions and then score its answers, and print the time of both."""
+def cost(items: int, tokens: int, *, shots: bool) -> None:
+    """Have one engine answer questions and then score other answers, and print the time of both."""
     engine = kind_of(EngineSpec(str(FOLDER), options=ENGINE)).load(gpus=0)
     template = ChatTemplate(Tokenizer(str(FOLDER), None, trusted=False))
     things = [f"{THINGS[number // 4 % len(THINGS)]} {number}" for number in range(items)]
-    asked = [ASKED[number % len(ASKED)].format(thing) for number, thing in enumerate(things)]
-    prompts = [template([{"role": "user", "content": text}]) for text in asked]
-    settings = {"until": [], "max_gen_toks": tokens, "temperature": 0.0, "do_sample": False}
-    engine.answer(
-        [Query(GENERATE, ("warm", settings | {"max_gen_toks": 2})), Query(TOKENS, ("warm", "up", 20))]
+    examples = "".join(
+        f"Q: {ASKED[n % 4].format(thing)}\nA: It is {thing}.\n" for n, thing in enumerate(THINGS)
     )
-    marks, answers = [times()], engine.answer([Query(GENERATE, (prompt, settings)) for prompt in prompts])
+    asked = [
+        (examples if shots else "") + ASKED[number % len(ASKED)].format(thing)
+        for number, thing in enumerate(things)
+    ]
+    prompts = [template([{"role": "user", "content": text}]) for text in asked]
+    settings = {"until": [], "max_gen_toks": tokens, "temperature": 1.0, "do_sample": True}
+    others = [Query(GENERATE, (f"\n{prompt}", settings), seed=0) for prompt in prompts]
+    given = engine.answer(others)  # of other prompts, so that the cache holds none of what is scored
+    marks = [times()]
+    answers = engine.answer([Query(GENERATE, (prompt, settings), seed=1) for prompt in prompts])
     marks.append(times())
-    texts = [answer.response for answer in answers]
+    texts = [answer.response for answer in given]
     scored = engine.answer([Query(TOKENS, pair) for pair in zip(prompts, texts, repeat(TOP))])
     marks.append(times())
     assert not any(answer.error for answer in (*answers, *scored))
@@ -199,13 +206,14 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=("cost", "early"), help="default: both")
     parser.add_argument("--items", type=int, default=500, help="questions of the cost")
     parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer there")
+    parser.add_argument("--shots", action="store_true", help="nine examples before each of them")
     parser.add_argument("--limit", type=int, default=40, help="items of each of the nine tasks of early")
     parser.add_argument("--work", type=Path, help="folder for models and runs; default: a temporary one")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         if arguments.part != "early":
-            cost(arguments.items, arguments.tokens)
+            cost(arguments.items, arguments.tokens, shots=arguments.shots)
         if arguments.part != "cost":
             early(work, arguments.limit)
 

@@ -96,7 +96,8 @@ def prepare(queries: Sequence[Query], encoding: Encoding, *, shared: bool) -> As
     if first.kind == base.TOKENS:
         (tokens, cut), start = encoding.answered(*first.arguments[:2])
         first.check_cut(cut)
-        params = scoring(prompt_logprobs=first.arguments[2])
+        again = {"skip_reading_prefix_cache": False} if shared else {}  # of the context, which others have
+        params = scoring(prompt_logprobs=first.arguments[2], **again)
         return queries, [(tokens, params, partial(token_scores, start, cut))], list
     if first.kind == base.ROLLING:
         return queries, *_alone(encoding.windows(*first.arguments), 0, whole=True)
@@ -198,10 +199,15 @@ def prompt_scores(start: int, output: Any) -> list[Token | None]:
     return found
 
 
-def token_scores(start: int, cut: int, output: Any) -> Answer:
-    """The answer to a request for tokens: vLLM lists the prompt's own token before the likeliest ones."""
+def token_scores(start: int, cut: int, output: Any) -> Answer | None:
+    """The answer to a request for tokens: vLLM lists the prompt's own token before the likeliest ones.
+
+    None where the cache had more than the context, which leaves tokens of the answer without a score.
+    """
     scored, count = output.prompt_logprobs, len(output.prompt_token_ids)
-    begin = scored.start_indices[start] if start < count else len(scored.token_ids)
+    if (output.num_cached_tokens or 0) >= start < count:
+        return None
+    begin = scored.start_indices[start - count] if start < count else len(scored.token_ids)
     response = scored.token_ids[begin:], scored.logprobs[begin:]
     return Answer(response, None, count, 0, prompt_cut=cut)
 

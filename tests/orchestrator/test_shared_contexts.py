@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from standin.words import WORDS, word_tokenizer
 
 from orchestrator.engines import vllm_engine, vllm_requests
-from orchestrator.engines.base import LOGLIKELIHOOD, ROLLING, Query
+from orchestrator.engines.base import LOGLIKELIHOOD, ROLLING, TOKENS, Query
 from orchestrator.engines.tokenization import Encoding
 from orchestrator.engines.vllm_engine import VllmEngine
 from orchestrator.engines.vllm_requests import prepare, questions
@@ -36,7 +36,8 @@ def likelihoods(prefix):
 def flat(rows):
     """VLLM's flat container of places with so many tokens each: (token, log-likelihood, rank)."""
     columns = zip(*rows, strict=True) if rows else ((), (), ())
-    return SimpleNamespace(**dict(zip(("token_ids", "logprobs", "ranks"), map(list, columns), strict=True)))
+    found = dict(zip(("token_ids", "logprobs", "ranks"), map(list, columns), strict=True))
+    return SimpleNamespace(**found, start_indices=list(range(len(rows))))
 
 
 class StandIn:
@@ -104,11 +105,13 @@ def texts(longest):
     asked=st.lists(st.tuples(texts(60), st.lists(texts(9), min_size=1, max_size=6)), min_size=1, max_size=4),
     block=st.sampled_from([1, 2, 4, 16]),
     leaves_out=st.booleans(),
+    kind=st.sampled_from([LOGLIKELIHOOD, TOKENS]),
 )
-def test_a_shared_context_changes_no_answer(asked, block, leaves_out):
+def test_a_shared_context_changes_no_answer(asked, block, leaves_out, kind):
     """Whatever the cache holds: an answer is that of the continuation alone, or there is none."""
+    likeliest = (0,) * (kind == TOKENS)
     queries = [
-        Query(LOGLIKELIHOOD, (context, f" {choice}")) for context, choices in asked for choice in choices
+        Query(kind, (context, f" {choice}", *likeliest)) for context, choices in asked for choice in choices
     ]
     sharing = StandIn(block, leaves_out=leaves_out)
     shared = sharing.answers([*queries, *queries], shared=True)
@@ -125,6 +128,14 @@ def test_a_fresh_question_has_all_answers(block, leaves_out):
     sharing, alone = (StandIn(block, leaves_out=leaves_out) for _ in range(2))
     assert sharing.answers(queries, shared=True) == alone.answers(queries, shared=False)
     assert sharing.computed < alone.computed / 2
+
+
+def test_scores_of_given_answers_need_not_compute_their_context_again():
+    """Of 15 tokens of it, the first request computes all, and the others what blocks of 4 leave over."""
+    context, sharing = "one two " * 7 + "one", StandIn(4, leaves_out=True)
+    queries = [Query(TOKENS, (context, answer, 0)) for answer in ("one", "two one", "four one one")]
+    assert sharing.answers(queries, shared=True) == StandIn(4, leaves_out=True).answers(queries, shared=False)
+    assert sharing.computed == 16 + (3 + 2) + (3 + 3)
 
 
 def test_what_is_in_the_cache_already_is_asked_alone(monkeypatch):
