@@ -81,8 +81,13 @@ class Vllm(EngineKind):
 
     @property
     def process(self) -> Any:
-        """What torch reads once (`set_up_cpu`); code of a repository may stay in its process for good."""
-        return None if self.options.get("trust_remote_code") else bool(self.options.get("enforce_eager"))
+        """What torch reads once (`set_up_cpu`).
+
+        Code of a repository may stay in its process for good, and so does what is compiled there: on a CPU.
+        """
+        eager = bool(self.options.get("enforce_eager"))
+        stays = self.options.get("trust_remote_code") or (built_for_cpus() and not eager)
+        return None if stays else eager
 
     @property
     def spans_nodes(self) -> bool:

@@ -7,6 +7,7 @@ from standin.fake_ray import FakeRay, ReplicaKilledError, work_of
 from test_dispatch import Outcome, cut
 
 from orchestrator.cluster.resources import ReplicaResources
+from orchestrator.engines import vllm_kind
 from orchestrator.engines.base import EngineOptionError
 from orchestrator.workers.replica_slots import VariantWork
 
@@ -91,7 +92,7 @@ CPUS = ReplicaResources(2.0, 0.0)
 def process(resources=CPUS, **options):
     """What decides which processes may load a model with engine options."""
     one = work_of("v", [], resources)
-    one.job = replace(one.job, variant=replace(one.job.variant, options=options))
+    one.job = replace(one.job, variant=replace(one.job.variant, options={"enforce_eager": True} | options))
     return one.process
 
 
@@ -100,7 +101,7 @@ def process(resources=CPUS, **options):
     [
         (ReplicaResources(2.0, 1.0), {}),
         (ReplicaResources(2.0, 0.0, labels={"zone": "b"}), {}),
-        (CPUS, {"enforce_eager": True}),
+        (CPUS, {"enforce_eager": False}),
         (CPUS, {"env": {"VLLM_ATTENTION_BACKEND": "other"}}),
         (CPUS, {"python": "/other/bin/python"}),
         (CPUS, {"image": "vllm:other"}),
@@ -115,7 +116,9 @@ def test_what_is_chosen_when_a_process_starts_must_be_the_same(resources, option
     assert process(resources, **options) != process()
 
 
-@pytest.mark.parametrize("options", [{"kind": "hf"}, {"trust_remote_code": True}])
-def test_what_may_leave_something_behind_shares_with_none(options):
-    """Whatever the other one is."""
-    assert process(**options) is None
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_what_may_leave_something_behind_shares_with_none(on_cpu, monkeypatch):
+    """Code of a repository, a class of lm-eval's, and on a CPU what was compiled in the process."""
+    monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: on_cpu)
+    assert process(kind="hf") is process(trust_remote_code=True) is None
+    assert (process(enforce_eager=False) is None) == on_cpu

@@ -21,7 +21,8 @@ from orchestrator.workers.stopping import NO_SEED, SCORES
 
 def work_of(name, blocks, resources, metrics=None):
     """The work of a variant."""
-    variant = Variant("m", name=name, cluster=ReplicaConfig(), skip_if_unsupported=False)
+    eager = {"enforce_eager": True}
+    variant = Variant("m", None, eager, name=name, cluster=ReplicaConfig(), skip_if_unsupported=False)
     settings = SamplingConfig(), PromptConfig(), "store", "submit", {}, {}, sample_schema()
     scored = ("base", 1) if any(block.fidelity for block in blocks) else None
     job = Job(variant, resources, *settings, {"versions": {}}, metrics or {}, scored)
