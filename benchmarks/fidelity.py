@@ -1,7 +1,7 @@
 """What a fidelity pass costs, and whether it warns before accuracy does, on the quickstart's model.
 
-cost   One engine answers questions freely after some examples, and scores answers of another seed, as a
-       variant would: the time of both.
+cost   One engine answers questions freely, with some seeds and perhaps after examples, and scores an answer
+       to each that it has not written, as a variant would: the time of both.
 early  Items of the quickstart at temperature 0 by graded damages: weights rounded to 8 … 3 bits, 8-bit KV
        caches where the machine has them, a repetition penalty that one side does not know of (in a run of its
        own, since its distributions before the penalty are the same), and a wrong chat template (in one with
@@ -9,7 +9,7 @@ early  Items of the quickstart at temperature 0 by graded damages: weights round
        (exact one-sided test) and fidelity (two-sided, against the control's) find each in 80 % of the draws,
        at .05; then how drops and divergences correlate.
 
-Run: python -P benchmarks/fidelity.py [cost | early] [--items 500] [--shots] [--tokens 128] [--limit 40] …
+Run: python -P benchmarks/fidelity.py [cost | early] [--items 500] [--seeds 1] [--shots] [--limit 40] …
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from itertools import pairwise, repeat
+from itertools import pairwise, product, repeat
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def sweep(work: Path, name: str, **keys: Any) -> Path:
     return folder / "run"
 
 
-def cost(items: int, tokens: int, *, shots: bool) -> None:
+def cost(items: int, tokens: int, seeds: int, *, shots: bool) -> None:
     """Have one engine answer questions and then score other answers, and print the time of both."""
     engine = kind_of(EngineSpec(str(FOLDER), options=ENGINE)).load(gpus=0)
     template = ChatTemplate(Tokenizer(str(FOLDER), None, trusted=False))
@@ -93,7 +93,8 @@ def cost(items: int, tokens: int, *, shots: bool) -> None:
     others = [Query(GENERATE, (f"\n{prompt}", settings), seed=0) for prompt in prompts]
     given = engine.answer(others)  # of other prompts, so that the cache holds none of what is scored
     marks = [times()]
-    answers = engine.answer([Query(GENERATE, (prompt, settings), seed=1) for prompt in prompts])
+    own = product(prompts, range(1, seeds + 1))
+    answers = engine.answer([Query(GENERATE, (prompt, settings), seed=seed) for prompt, seed in own])
     marks.append(times())
     texts = [answer.response for answer in given]
     scored = engine.answer([Query(TOKENS, pair) for pair in zip(prompts, texts, repeat(TOP))])
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=("cost", "early"), help="default: both")
     parser.add_argument("--items", type=int, default=500, help="questions of the cost")
     parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer there")
+    parser.add_argument("--seeds", type=int, default=1, help="answers to each of them")
     parser.add_argument("--shots", action="store_true", help="nine examples before each of them")
     parser.add_argument("--limit", type=int, default=40, help="items of each of the nine tasks of early")
     parser.add_argument("--work", type=Path, help="folder for models and runs; default: a temporary one")
@@ -213,7 +215,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         if arguments.part != "early":
-            cost(arguments.items, arguments.tokens, shots=arguments.shots)
+            cost(arguments.items, arguments.tokens, arguments.seeds, shots=arguments.shots)
         if arguments.part != "cost":
             early(work, arguments.limit)
 
