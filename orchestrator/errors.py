@@ -39,6 +39,11 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: "1 sample", "1,200 samples"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def suggestion(word: str, known: Sequence[str]) -> str:
     """The words " (did you mean …?)" if something known is close, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

@@ -12,6 +12,7 @@ from jobs.analysis.compare import INCOMPLETE, UNSOUND, Analysis, VariantResult
 from jobs.analysis.pairing import SIDES, Pairing
 from jobs.analysis.policy import Case, Decision, Demand, Policy, PolicyError, Reason, Ruling
 from jobs.formats.notices import Notice, NoticeCode
+from orchestrator.errors import counted
 from stats.comparison import Hypothesis, compare_family
 from stats.results import Comparison, Settings
 from stats.tasks.combinations import BY_NAME
@@ -182,8 +183,7 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
             if change is None:
                 reason = Reason("not-measured", f"No item of both models has {name}.")
             elif change.items < demand.min_items:
-                said = f"Only {change.items:,} items have it; the policy requires {demand.min_items:,}."
-                reason = Reason("too-few-items", said)
+                reason = _too_few(demand, change.items, "could be measured")
             else:
                 low, high = change.evidence.interval(share)
                 if low > rule.within or high < -rule.within:
@@ -233,8 +233,7 @@ def _doubts(
             yield Reason("no-common-item", "No item was answered by both models.")
         return
     if comparison.items < demand.min_items:
-        said = f"Only {comparison.items:,} items pair; the policy requires {demand.min_items:,}."
-        yield Reason("too-few-items", said)
+        yield _too_few(demand, comparison.items, "can be paired")
     yield from _too_many_missing(demand, shares)
     if Code.DIRECTION_UNKNOWN in comparison.reason_codes:
         said = "Nothing says whether higher or lower scores are better"
@@ -250,6 +249,11 @@ def _doubts(
         yield Reason(
             "not-certified", f"The drop was not shown to be below the margin: p = {p:.3g} > {alpha:g}."
         )
+
+
+def _too_few(demand: Demand, items: int, how: str) -> Reason:
+    said = f"Only {counted(items, 'item')} {how}; the policy requires {demand.min_items:,}."
+    return Reason("too-few-items", said)
 
 
 def _too_many_missing(demand: Demand, shares: Sequence[float]) -> Iterator[Reason]:

@@ -16,6 +16,7 @@ from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import mixed_writers
 from jobs.formats.samples import PairBy, Temperature, temperatures_text
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
+from orchestrator.errors import counted
 from stats.arrays import Floats, Ints
 from stats.scores import MissingAnswers, TaskScores
 
@@ -307,7 +308,7 @@ def tokens_text(more: Floats) -> str:
     least, most = int(more.min()), int(more.max())
     if least != most:
         return "other numbers of prompt tokens"
-    return f"{abs(least):,} prompt token{'s' * (abs(least) != 1)} {'more' if least > 0 else 'fewer'}"
+    return f"{counted(abs(least), 'prompt token')} {'more' if least > 0 else 'fewer'}"
 
 
 def _of_sides(pairing: Pairing) -> Iterator[Notice]:
@@ -364,7 +365,7 @@ def _of_gaps(pairing: Pairing) -> Iterator[Notice]:
         if listed := _listed(counts):
             lacking.append(f"{who} lacks {listed}")
     if pairing.pairs and pairing.missing:
-        said = f"{pairing.label}: {pairing.missing:,} items cannot be paired with the baseline"
+        said = f"{pairing.label}: {counted(pairing.missing, 'item')} cannot be paired with the baseline"
         said += f" ({'; '.join(lacking)})." if lacking else "."
         yield Notice(NoticeCode.UNPAIRED_ITEMS, said)
     elif pairing.pairs and lacking:

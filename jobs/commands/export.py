@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs.export import Target
+from orchestrator.errors import counted
 
 
 def export(
@@ -28,4 +29,4 @@ def export(
     from jobs.export.export_run import export_run  # noqa: PLC0415 - --help need not wait for it
 
     done = export_run(run, to, out)
-    typer.echo(f"{done.files:,} files with {done.rows:,} rows written to {done.out}")
+    typer.echo(f"{counted(done.files, 'file')} with {counted(done.rows, 'row')} written to {done.out}")

@@ -10,6 +10,7 @@ from jobs.formats.columns import parse_columns
 from jobs.formats.metrics import parse_assignments
 from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import read_logs, write_run
+from orchestrator.errors import counted
 
 
 def import_(
@@ -37,5 +38,5 @@ def import_(
     query = InputQuery(where=rows, columns=parse_columns(columns), pair_by=pair_by)
     models, tasks = read_logs(paths, query)
     samples = write_run(out, models, tasks)
-    of = f"{len(models)} model{'s' * (len(models) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
-    typer.echo(f"{samples:,} samples of {of} written to {out}")
+    of = f"{counted(len(models), 'model')} on {counted(len(tasks), 'task')}"
+    typer.echo(f"{counted(samples, 'sample')} of {of} written to {out}")

@@ -9,6 +9,7 @@ from jobs.exit_status import INCOMPLETE
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal
 from orchestrator.config.environment import prepare_for_ray
+from orchestrator.errors import counted
 
 
 @options_of(SubmitRequest)
@@ -52,7 +53,7 @@ def submit(**options: Any) -> None:
     plan, progress = run_sweep(request, console)
     url = plan.sweep.store.url
     if progress.stop is not None and progress.owed:
-        missing = f"{progress.owed:,} samples of {url} are still missing"
+        missing = f"{url} still lacks {counted(progress.owed, 'sample')}"
         console.print(f"Stopped: {progress.stop}. {missing}; the same command resumes the run.")
         raise typer.Exit(INCOMPLETE)
     console.print(outcome_text(url, progress), markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 from jobs.formats.run_files import Count, Footers, RunFiles
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
+from orchestrator.errors import counted
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress, read_status
 
@@ -139,9 +140,11 @@ def outcome_text(url: str, progress: SweepProgress) -> str:
     if progress.spent:
         lines.append(f"It has cost {progress.spent:,.2f}.")
     if again := sum(counts.asked_again for counts in variants):
-        lines.append(f"{again:,} samples were requested twice: a server refused them, or a replica failed.")
+        lines.append(
+            f"{counted(again, 'sample')} had to be requested twice: a server refused, or a replica failed."
+        )
     if errors := sum(counts.errors + counts.found_errors for counts in variants):
-        lines.append(f"{errors:,} samples failed; see the column error of their rows.")
+        lines.append(f"{counted(errors, 'sample')} failed; see the column error.")
     return "\n".join(lines)
 
 

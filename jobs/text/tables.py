@@ -19,6 +19,7 @@ from jobs.analysis.policy import Ruling
 from jobs.text import meaning as words
 from jobs.text.changes import CHANGE_HEADER, change_rows, change_terms
 from jobs.text.format import amount, broken, clean, drop_text, p_text, scores_text, temperature_text
+from orchestrator.errors import counted
 from stats.results import Comparison
 from stats.verdict import Code, Verdict
 
@@ -69,7 +70,7 @@ def print_analysis(analysis: Analysis, console: Console, *, all_tasks: bool = Fa
         console.print(Text(note))
     if (decision := analysis.decision) is not None:
         console.print()
-        cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"
+        cases = counted(len(decision.cases), "case")
         said = f"{words.STATUS_WORDS[decision.status].upper()} ({cases}, {decision.family} can block)."
         console.print(Text.assemble("Release policy: ", (said, STYLES[decision.status])))
         for line in words.decision_lines(decision):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from orchestrator.config.schema import StoppingConfig
-from orchestrator.errors import ServerBusyError, UserError
+from orchestrator.errors import ServerBusyError, UserError, counted
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import Item, differences, digest
@@ -185,7 +185,7 @@ def _warnings(
         shown = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if len(damaged) > 3 else "")
         yield f"incomplete or damaged sample files, whose samples will be run again: {shown}"
     if failed:
-        yield f"{failed:,} samples that failed will be run again"
+        yield f"{counted(failed, 'sample')} that failed will be run again"
 
 
 def stopping_entry(

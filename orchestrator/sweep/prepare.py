@@ -17,7 +17,7 @@ from orchestrator.config.load import Variant, load_config, resolve
 from orchestrator.config.schema import LimitConfig, PromptConfig, SweepConfig
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines.base import COMMITS
-from orchestrator.errors import UserError, error_text
+from orchestrator.errors import UserError, counted, error_text
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.manifest import package_versions, source_commit
 from orchestrator.rundir.schema import FORMAT, Manifest, TaskEntry, VariantEntry
@@ -243,7 +243,7 @@ def engine_problems(variant: Variant, prompt: PromptConfig) -> Iterator[str]:
         yield f"{place}: nodes_per_replica: an engine of the installed {kind.name} runs on one node only"
     elif workers % nodes:
         yield (
-            f"{place}: nodes_per_replica: {nodes} nodes cannot share {workers} worker{'s' * (workers > 1)} "
+            f"{place}: nodes_per_replica: {nodes} nodes cannot share {counted(workers, 'worker')} "
             "evenly; set tensor_parallel_size or pipeline_parallel_size to a multiple"
         )
     elif nodes > 1 and gpus not in (None, 0, workers):

@@ -19,7 +19,7 @@ from orchestrator.engines.base import (
     EngineOptionError,
     UnfitNodeError,
 )
-from orchestrator.errors import error_text
+from orchestrator.errors import counted, error_text
 from orchestrator.rundir.progress import SweepProgress
 from orchestrator.rundir.schema import SoftwareEntry
 from orchestrator.sweep.blocks import Block
@@ -344,8 +344,8 @@ class Dispatcher:
             return
         self._work[block.variant].queue.leave(block)
         self._progress.variants[block.variant].lost += block.samples
-        remain = "1 sample remains" if block.samples == 1 else f"{block.samples} samples remain"
-        self._progress.notes.append(f"{block.variant}/{block.task}: {remain} missing, because {reason}")
+        missing = f"{counted(block.samples, 'sample')} still missing"
+        self._progress.notes.append(f"{block.variant}/{block.task}: {missing}, because {reason}")
 
 
 def _most_telling(reference: Any, error: RayError, slot: ReplicaSlot) -> tuple[Exception, str]:

@@ -137,7 +137,7 @@ def test_samples_that_failed_in_an_earlier_submit_are_said_at_the_end(begun):
     for counts in progress.variants.values():
         counts.planned = counts.found
     assert "is complete" in outcome_text("run", progress)
-    assert "1 samples failed; see the column error of their rows." in outcome_text("run", progress)
+    assert "1 sample failed; see the column error." in outcome_text("run", progress)
 
 
 def test_a_dry_run_says_what_exists_only_over_a_corpus(lldeg, tmp_path):
