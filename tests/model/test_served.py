@@ -233,7 +233,7 @@ def test_chat_is_the_text_with_the_template(killed):
         for variant in ("text", "chat")
     }
     assert said["text"] == said["chat"]
-    assert len(set(said["chat"].values())) > 5
+    assert len(set(said["chat"].values())) > 3
 
 
 CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
