@@ -4,6 +4,7 @@ When its variant is answered, its process may become the replica of another and 
 An engine that needs several nodes has the replica on the first of them, and a follower on each other.
 """
 
+import ctypes
 import gc
 import os
 import platform
@@ -57,7 +58,7 @@ SECONDS_BETWEEN_SENDS = 10.0
 MAX_LOG_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
 SECONDS_TO_ANSWER = 30
 MOST_LEFT_GIB = 3.0
-"""Memory of a process without a model, beyond which it is not used again: its libraries take half of that."""
+"""Memory of a process without a model, beyond which it is not used again: its libraries take 1 GiB."""
 ASK = ("nvidia-smi", "--query-gpu=name,driver_version,memory.used", "--format=csv,noheader,nounits")
 """The driver's own tool: asking torch would take memory of the GPU for a process that does not compute."""
 
@@ -248,6 +249,8 @@ class Replica:
         self._engine, self._items = None, {}
         self._scoring.close()
         gc.collect()
+        with suppress(OSError, AttributeError):  # another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)  # what it keeps for itself would count as the next model's
         left = psutil.Process().memory_info().rss / 2**30
         say(f"lldeg: {self._job.variant.name} freed, {left:.1f} GiB are left")
         self._end_log()
