@@ -2,12 +2,14 @@
 
 `standin/warm/sitecustomize.py` is the other side. What is forked is a process like any other: it has its own
 exit status, signals and death, /proc shows its own variables, and it imports lldeg's code itself, from where
-its own path leads. It dies with the process whose part it has taken. Ray reads its variables when it is
-imported: commands and replicas import it themselves, and its own daemons are forked from a process that has
-imported it with the variables that they have.
+its own path leads. It ends with its program, without freeing what was imported, and dies with the process
+whose part it has taken. Ray reads its variables when it is imported: commands and replicas import it
+themselves, and its own daemons are forked from a process that has imported it with the variables that they
+have.
 """
 
 import array
+import atexit
 import ctypes
 import fcntl
 import gc
@@ -21,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 from contextlib import suppress
@@ -31,8 +34,11 @@ ADDRESS = "LLDEG_PRELOADED"
 LENGTH, MOST_FILES = 8, 250  # bytes of a number; files the kernel passes on at once
 ROOM = 1 << 15  # bytes more than now that a process's variables may take
 LIBRARIES = (
-    *("grpc", "jsonschema", "lm_eval.tasks", "prometheus_client", "pydantic", "requests", "rich.live"),
-    *("scipy.optimize", "scipy.stats", "transformers", "typer"),
+    *("aiohttp.web", "aiohttp_cors", "colorful", "grpc", "jsonschema", "lm_eval.models.api_models"),
+    *("lm_eval.tasks", "msgpack", "opentelemetry.exporter.prometheus", "prometheus_client", "psutil"),
+    *("pyarrow.csv", "pydantic.dataclasses", "pydantic.v1", "requests", "rich.live", "rich.status"),
+    *("rich.table", "scipy.optimize", "scipy.stats", "starlette.datastructures", "tenacity.asyncio", "torch"),
+    *("transformers.tokenization_utils_base", "transformers.trainer_utils", "typer", "uvloop"),
 )
 ENGINE = (
     "vllm.entrypoints.llm",
@@ -181,6 +187,26 @@ def run(words):
         runpy.run_path(words[0], run_name="__main__")
 
 
+def end_with(program):
+    """End as the interpreter does once a program has ended, but without freeing all that was imported."""
+    try:
+        program()
+        raise SystemExit
+    except SystemExit as end:
+        status = end.code or 0
+        if not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
+    except Exception:  # noqa: BLE001 - as it would end any program
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status & 0xFF)
+
+
 class Replaced(BaseException):
     """A program that is to be replaced by another one, whose words are the arguments."""
 
@@ -226,7 +252,7 @@ def main(address, *libraries):
         request, files = forked(words[1], detach=True)
         words = request["words"]
     become(request, files)
-    run(set_up_worker(words) if words[0].endswith("/setup_worker.py") else words)
+    end_with(lambda: run(set_up_worker(words) if words[0].endswith("/setup_worker.py") else words))
 
 
 def forked(address, *, detach=False):

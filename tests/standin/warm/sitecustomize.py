@@ -27,7 +27,7 @@ DAEMONS = (
     "/ray/dashboard/dashboard.py",
 )
 WITH_RAY = "with Ray"  # what is asked of a process that another one is to fork daemons
-OWN = {"RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"}  # which a daemon reads when it needs them
+OWN = {"RAY_JOB_ID", "RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"}  # which a daemon reads when it needs them
 CODE = (
     "from jobs.__main__ import main; main()",
     "from multiprocessing.spawn import spawn_main;",
