@@ -17,7 +17,7 @@ pytestmark = pytest.mark.model
 
 QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 GENERATING, CHOOSING = "lldeg_sums", "lldeg_calendar"
-LIMIT, ITEMS, SEEDS = 10, 12, 2
+LIMIT, ITEMS, SEEDS = 10, 8, 2
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,12 @@ TOOLS = [
 ]
 REQUESTS = [
     {"messages": [{"role": "user", "content": text}], "tools": TOOLS, "tool_choice": choice}
-    for choice in ("required", "auto", {"type": "function", "function": {"name": "alarm"}})
-    for text in ("What is the weather in Oslo?", "Say hello.")
+    for choice, text in (
+        ("required", "What is the weather in Oslo?"),
+        ("required", "Say hello."),
+        ("auto", "Say hello."),
+        ({"type": "function", "function": {"name": "alarm"}}, "Say hello."),
+    )
 ]
 
 
@@ -309,4 +313,4 @@ def test_tool_calls_of_a_real_parser_are_counted(server, completions, command, t
             (bool(one["call_made,none"]), bool(one["call_valid,none"])) for _, one in sorted(found.items())
         ]
         assert values == counted[variant], variant
-        assert sum(made for made, _ in values) >= 4, variant
+        assert sum(made for made, _ in values) >= 3, variant

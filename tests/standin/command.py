@@ -33,7 +33,7 @@ class Command:
     environment: dict = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def start(self, *arguments, cwd, program=RUN):
+    def start(self, *arguments, cwd, program=RUN, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
         """Start lldeg in a process group of its own, as a terminal does; its signals reach a HEARING one."""
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         ray_folder = os.environ.get("RAY_TMPDIR", str(self.ray_folder))  # set where no Ray may be started
@@ -42,8 +42,8 @@ class Command:
             [sys.executable, "-c", program, *map(str, arguments)],
             cwd=cwd,
             env=os.environ | own | self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         )

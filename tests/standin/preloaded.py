@@ -42,6 +42,7 @@ LIBRARIES = (
 )
 ENGINE = (
     "vllm.entrypoints.llm",
+    "vllm.entrypoints.openai.api_server",
     "vllm.lora.request",
     "vllm.model_executor.models.llama",
     "vllm.renderers.hf",

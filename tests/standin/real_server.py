@@ -1,15 +1,12 @@
 """A real vLLM server on this machine's CPU, which can be killed and started again."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
+from standin.command import Command
 from standin.machine import DTYPE
 
 ARGUMENTS = [
@@ -20,14 +17,22 @@ ARGUMENTS = [
     "--no-enable-chunked-prefill",  # with it, a seeded request can end the server
     "--no-enable-prefix-caching",
     *("--enable-auto-tool-choice", "--tool-call-parser=hermes"),
+    "--distributed-executor-backend=uni",
     "--max-num-seqs=1",  # so that what else is asked cannot change an answer
 ]
-OWN = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1", "VLLM_NO_USAGE_STATS": "1"}
+OWN = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else two processes wait for each other by spinning
+}
+# not `vllm serve`: that asks for a distribution named vllm, and vllm-cpu is none
+SERVER = "import runpy; runpy.run_module('vllm.entrypoints.openai.api_server', run_name='__main__')"
 NAME = "small"  # of the model, as clients say it
 
 
 class RealServer:
-    """A server in a process group of its own.
+    """A server in processes of its own.
 
     Args:
         model: folder of the model.
@@ -36,6 +41,7 @@ class RealServer:
 
     def __init__(self, model: Path, log: Path) -> None:
         self._model, self._log = model, log
+        self._command = Command(log.parent, OWN)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -48,8 +54,6 @@ class RealServer:
 
     def start(self):
         """Start it, at the port of before."""
-        # not `vllm serve`: that asks for a distribution named vllm, and vllm-cpu is none
-        module = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         place = [
             f"--model={self._model}",
             f"--served-model-name={NAME}",
@@ -57,12 +61,8 @@ class RealServer:
             f"--port={self.port}",
         ]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*module, *place, *ARGUMENTS],
-                env=os.environ | OWN,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+            self._process = self._command.start(
+                *place, *ARGUMENTS, cwd=self._log.parent, program=SERVER, stdout=log, stderr=log
             )
 
     def wait(self, seconds=240):
@@ -75,7 +75,7 @@ class RealServer:
 
     def kill(self):
         """SIGKILL to it and the engine's process."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        self._command.end_all()
         self._process.wait()
 
     def _answers(self):

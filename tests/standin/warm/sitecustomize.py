@@ -32,6 +32,7 @@ CODE = (
     "from jobs.__main__ import main; main()",
     "from multiprocessing.spawn import spawn_main;",
     "from orchestrator.workers.scoring_pool import main; main()",
+    "import runpy; runpy.run_module('vllm.",
 )
 
 
