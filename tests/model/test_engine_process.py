@@ -49,10 +49,9 @@ def test_nothing_is_left_of_a_killed_replica(tmp_path, llama, command, monkeypat
     """Neither vLLM's engine process nor its workers, also where Ray does not see to that."""
     monkeypatch.setenv("RAY_process_group_cleanup_enabled", "0")
     monkeypatch.delenv(ADDRESS)  # a forked process leaves the group of the one that it stands for
-    env = {**OWN_PROCESS, "VLLM_CPU_OMP_THREADS_BIND": "0|1"}
-    parallel = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
-    run = tmp_path / "run"
-    process = command.start("submit", sums(tmp_path, llama, parallel, env), "--run-dir", run, cwd=tmp_path)
+    workers = {"distributed_executor_backend": "mp"}
+    sweep, run = sums(tmp_path, llama, workers, OWN_PROCESS), tmp_path / "run"
+    process = command.start("submit", sweep, "--run-dir", run, cwd=tmp_path)
     wait_for(lambda: events(run, "loaded"), process, seconds=500)
     (replica,) = [one for one in command.alive() if one.name().startswith("ray::Replica")]
     children = replica.children(recursive=True)
