@@ -51,6 +51,9 @@ def pytest_terminal_summary(terminalreporter):
     if any(outcomes.values()):
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
         terminalreporter.write_line(f"in a browser: {counts}")
+    for log in Path(os.environ[FOLDER]).glob("*.log"):
+        if "Traceback" in (text := log.read_text()):
+            terminalreporter.write_line(f"the preloaded process ended: {text}")
 
 
 def pytest_collection_modifyitems(items):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import psutil
 import pytest
 import ray
 from standin.command import RUN
+from standin.preloaded import ADDRESS
 
 from orchestrator.workers.scoring_pool import CODE
 
@@ -57,6 +59,16 @@ def test_it_dies_with_the_process_whose_part_it_has(tmp_path):
     process.kill()
     process.communicate()
     assert psutil.wait_procs([forked], timeout=30)[1] == []
+
+
+@pytest.mark.parametrize("said", [b"", (99).to_bytes(8, "big"), (99).to_bytes(8, "big") + b"{"])
+def test_it_outlives_whoever_was_killed_while_it_asked(tmp_path, said):
+    """Before a word, after the length, and in the middle of the request; the next one is served."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(os.environ[ADDRESS])
+        asking.send(said)
+    process = start(tmp_path, "")
+    assert int(process.communicate(timeout=60)[0].split()[0]) != process.pid
 
 
 def test_signals_that_were_ignored_or_blocked_are(tmp_path):

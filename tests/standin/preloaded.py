@@ -104,7 +104,11 @@ def serve(listener):
                 end(selector, *key.data)
                 continue
             connection, _ = listener.accept()
-            request, files = receive(connection)
+            try:
+                request, files = receive(connection)
+            except (OSError, ValueError):  # whoever asked was killed while it did
+                connection.close()
+                continue
             if not (child := os.fork()):
                 return request, files
             for number in files:
@@ -115,15 +119,20 @@ def serve(listener):
 
 
 def receive(connection):
-    """A request, and the files that came with it."""
+    """A request, and the files that came with it; a ValueError says that there is no whole one."""
     head, rights, _, _ = connection.recvmsg(LENGTH, socket.CMSG_SPACE(4 * MOST_FILES))
     files = array.array("i")
     for _, _, data in rights:
         files.frombytes(data[: len(data) - len(data) % 4])
     message = b""
-    while len(message) < int.from_bytes(head, "big"):
-        message += connection.recv(1 << 16)
-    return json.loads(message), list(files)
+    while len(message) < int.from_bytes(head, "big") and (part := connection.recv(1 << 16)):
+        message += part
+    try:
+        return json.loads(message), list(files)
+    except ValueError:
+        for number in files:
+            os.close(number)
+        raise
 
 
 def end(selector, connection, child, handle):

@@ -30,6 +30,7 @@ WITH_RAY = "with Ray"  # what is asked of a process that another one is to fork 
 OWN = {"RAY_JOB_ID", "RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"}  # which a daemon reads when it needs them
 CODE = (
     "from jobs.__main__ import main; main()",
+    "from multiprocessing.forkserver import main;",
     "from multiprocessing.spawn import spawn_main;",
     "from orchestrator.workers.scoring_pool import main; main()",
     "import runpy; runpy.run_module('vllm.",
