@@ -61,4 +61,5 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.cpu
 	@echo "Installing the tools for tests and linters into $(VENV) ..."
 	@$(INSTALL) --editable '.[dev,docs]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # else each process of the tests would
 	@touch $@
