@@ -65,8 +65,10 @@ class StandIn(LM):
         self._obstruct, self._seconds = obstruct and Path(obstruct), 1.0 if obstruct else 0.0
         if pids is not None:
             leave_word(Path(pids))
-        if self._obstruct and not self._obstruct.exists():
-            self._obstruct.parent.mkdir(parents=True, exist_ok=True)
+        if (
+            self._obstruct and not self._obstruct.parent.exists()
+        ):  # the first replica; a later one may not live on
+            self._obstruct.parent.mkdir(parents=True)
             self._obstruct.touch()
 
     def generate_until(self, requests, disable_tqdm=False):
