@@ -13,6 +13,7 @@ import pytest
 import ray
 from standin.command import RUN
 from standin.preloaded import ADDRESS
+from standin.real_server import SERVER
 
 from orchestrator.workers.scoring_pool import CODE
 
@@ -84,9 +85,9 @@ def test_signals_that_were_ignored_or_blocked_are(tmp_path):
     assert process.returncode == 5
 
 
-@pytest.mark.parametrize("code", [CODE, RUN])
+@pytest.mark.parametrize("code", [CODE, RUN, SERVER])
 def test_what_imports_much_is_known_by_its_code(monkeypatch, code):
-    """That of a scoring process, and of commands."""
+    """That of a scoring process, of commands, and of a server."""
     monkeypatch.delenv("LLDEG_PRELOADED")  # nothing is handed over while this is imported
     assert importlib.import_module("standin.warm.sitecustomize").is_heavy(["-c", code, "3"])
 

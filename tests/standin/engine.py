@@ -65,9 +65,7 @@ class StandIn(LM):
         self._obstruct, self._seconds = obstruct and Path(obstruct), 1.0 if obstruct else 0.0
         if pids is not None:
             leave_word(Path(pids))
-        if (
-            self._obstruct and not self._obstruct.parent.exists()
-        ):  # the first replica; a later one may not live on
+        if self._obstruct and not self._obstruct.parent.exists():  # a later one may end before it clears it
             self._obstruct.parent.mkdir(parents=True)
             self._obstruct.touch()
 
