@@ -17,7 +17,7 @@ from orchestrator.config.schema import SweepConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALLER = shlex.quote('tasks=[{"task": "lldeg_quickstart", "limit": 4}]')
+SMALLER = shlex.quote('tasks=[{"task": "lldeg_quickstart", "limit": 2}]')
 
 
 def blocks(language: str) -> list[str]:

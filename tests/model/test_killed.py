@@ -1,4 +1,4 @@
-"""On the real model: kill -9 of everything in mid-sweep, and of one replica of two.
+"""On real engines: kill -9 of everything in mid-sweep, and of one replica of two.
 
 Where everything is killed, both variants are the same engine, one request at a time and without a prefix
 cache, so that what is in a batch cannot change an answer: the same seed must give the same text in each.
@@ -107,12 +107,12 @@ def test_the_same_seed_gives_the_same_text(history):
 
 
 @pytest.fixture(scope="module")
-def halved(tmp_path_factory, model_folder, command):
+def halved(tmp_path_factory, llama, command):
     """A run of two replicas, one of which gets SIGKILL when both are loaded; with how the submit ended."""
     folder = tmp_path_factory.mktemp("halved")
     cluster = {"replicas": 2, "cpus_per_replica": 1}
     engine = {**ENGINE, "max_num_seqs": 4}
-    path = sums(folder, model_folder, items=60, engine=engine, variants={"base": {}}, cluster=cluster)
+    path = sums(folder, llama, items=60, engine=engine, variants={"base": {}}, cluster=cluster)
     run = folder / "run"
     process = command.start("submit", path, "--run-dir", run, cwd=folder)
     wait_for(lambda: len(events(run, "loaded")) == 2, process)
