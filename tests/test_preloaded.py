@@ -42,7 +42,17 @@ def start(tmp_path, code, **options):
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("", 0), ("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)]
+    ("code", "status"),
+    [
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("sys.exit('words')", 1),
+        ("raise ValueError", 1),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("import atexit; atexit.register(os._exit, 7)", 7),
+        ("import threading; threading.Timer(0.2, os._exit, [8]).start()", 8),
+    ],
+    ids=["end", "status", "words", "error", "killed", "exit function", "thread"],
 )
 def test_it_ends_as_the_program_does(tmp_path, code, status):
     """It has the folder, the variables (for /proc as well) and the words, and nothing of lldeg or Ray."""
