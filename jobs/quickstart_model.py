@@ -8,6 +8,7 @@ its weights rounded to 8 and to 4 bits; see `jobs.round_weights`.
 
 import os
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,15 +71,18 @@ def prepare(source: Path, folder: Path) -> None:
 def _convert(source: Path, folder: Path) -> None:
     require("models", "The conversion")
     os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    import torch  # noqa: PLC0415 - takes seconds, and most calls find the model there
+    import gguf  # noqa: PLC0415 - all of these take seconds, and most calls find the model there
+    import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
+    for name in ("GGUFReader", "get_tensor_name_map"):  # else the file is parsed three times, names 397 times
+        setattr(gguf, name, cache(getattr(gguf, name)))
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    gguf = {"gguf_file": source.name}
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, **gguf)
-    model = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.bfloat16, **gguf)
+    file = {"gguf_file": source.name}
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, **file)
+    model = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.bfloat16, **file)
     if hasattr(model.config, "quantization_config"):  # the weights are plain bfloat16 from here on
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
