@@ -1,5 +1,6 @@
 """What all tests share: lanes, no network, the command in this process and in its own, the real model."""
 
+import gc
 import os
 import shutil
 import socket
@@ -16,6 +17,7 @@ from standin.watchdog import watch
 
 from orchestrator.config.environment import set_library_environment
 
+gc.disable()  # until the tests are collected: hardly anything of what they import is garbage
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # engines share the processors, and must not wait by spinning
 set_library_environment()  # before a test imports the libraries that read these variables
@@ -64,6 +66,12 @@ def pytest_collection_modifyitems(items):
         return model is None, item.path.name not in LONGEST, ray is None
 
     items.sort(key=order)
+
+
+def pytest_collection_finish():
+    """Have no search for garbage look at what was imported and collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,13 +7,14 @@ import psutil
 import pytest
 from standin.command import ROOT, wait_for
 from standin.files import write_sweep
-from standin.preloaded import ADDRESS
 from standin.rows import events, samples
 
 pytestmark = pytest.mark.model
 
 SECONDS_TO_DIE = 5
 OWN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": 1}
+BY_ITSELF = {"LLDEG_NOT_PRELOADED": "from multiprocessing.spawn"}
+"""A forked process would leave the group of the one that it stands for."""
 ENGINE = {
     "dtype": "float32",
     "max_model_len": 256,
@@ -48,9 +49,8 @@ def living(processes):
 def test_nothing_is_left_of_a_killed_replica(tmp_path, llama, command, monkeypatch):
     """Neither vLLM's engine process nor its workers, also where Ray does not see to that."""
     monkeypatch.setenv("RAY_process_group_cleanup_enabled", "0")
-    monkeypatch.delenv(ADDRESS)  # a forked process leaves the group of the one that it stands for
     workers = {"distributed_executor_backend": "mp"}
-    sweep, run = sums(tmp_path, llama, workers, OWN_PROCESS), tmp_path / "run"
+    sweep, run = sums(tmp_path, llama, workers, OWN_PROCESS | BY_ITSELF), tmp_path / "run"
     process = command.start("submit", sweep, "--run-dir", run, cwd=tmp_path)
     wait_for(lambda: events(run, "loaded"), process, seconds=500)
     (replica,) = [one for one in command.alive() if one.name().startswith("ray::Replica")]

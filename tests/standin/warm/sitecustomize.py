@@ -17,6 +17,7 @@ from contextlib import suppress
 from itertools import dropwhile
 
 ADDRESS = "LLDEG_PRELOADED"
+NOT_PRELOADED = "LLDEG_NOT_PRELOADED"  # how code begins that is to run by itself
 LENGTH = 8  # bytes of a number
 WORKERS = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py")
 DAEMONS = (
@@ -33,15 +34,17 @@ CODE = (
     "from multiprocessing.forkserver import main;",
     "from multiprocessing.spawn import spawn_main;",
     "from orchestrator.workers.scoring_pool import main; main()",
+    "from test_limits import *;",
+    "import lldeg",
     "import runpy; runpy.run_module('vllm.",
 )
 
 
 def is_heavy(words):
-    """Whether a program is one of those that import much."""
-    return bool(words) and (
-        words[0].endswith(WORKERS + DAEMONS) or (words[0] == "-c" and words[1].startswith(CODE))
-    )
+    """Whether a program is one of those that import much, and is not to run by itself."""
+    if not words or words[0] != "-c":
+        return bool(words) and words[0].endswith(WORKERS + DAEMONS)
+    return words[1].startswith(CODE) and not words[1].startswith(os.environ.get(NOT_PRELOADED, "\0"))
 
 
 def open_files():
