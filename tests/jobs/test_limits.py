@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from inspect_maker import log, write_eval
 from pyarrow import fs
+from standin.command import ROOT
+from standin.preloaded import WARM
 from standin.runs import MadeTask, make_run
 
 import orchestrator.rundir.store as files
@@ -137,10 +139,10 @@ def try_one(limit, folder):
 def test_what_is_at_a_limit_is_read_in_bounded_memory(tmp_path, limit):
     """And what is beyond it is a sentence, before it is read."""
     code = f"from test_limits import *; try_one({limit!r}, Path({str(tmp_path)!r}))"
-    places = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    places = os.pathsep.join(map(str, (Path(__file__).parent, ROOT / "tests", ROOT, WARM)))
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), "ARROW_DEFAULT_MEMORY_POOL": "system"},
+        env={**os.environ, "PYTHONPATH": places, "ARROW_DEFAULT_MEMORY_POOL": "system"},
         capture_output=True,
         text=True,
         check=False,

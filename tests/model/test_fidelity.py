@@ -15,13 +15,14 @@ from stats.fidelity import NAMES, coarse_divergence
 
 pytestmark = pytest.mark.model
 
-TASKS, CHOICES, LIMIT, SCORED, TOP = ("lldeg_sums", "lldeg_lookup"), "lldeg_products", 12, 12, 20
+TASKS, CHOICES, LIMIT, SCORED, TOP = ("lldeg_sums", "lldeg_spelling"), "lldeg_products", 12, 12, 20
 ENGINE = {
     "kind": "vllm",
     "dtype": "float32",
     "max_model_len": 256,
-    "max_num_seqs": 16,
+    "max_num_seqs": 64,
     "enforce_eager": True,
+    "block_size": 32,
     "kv_cache_memory_bytes": 1 << 28,
 }
 PASSES = [(0.0, None), (1.0, 0)]
@@ -45,7 +46,7 @@ def run(tmp_path_factory, model_folder, command):
         engine=ENGINE,
         variants={
             "base": {},
-            "control": {"engine": {"max_num_seqs": 12}, "control": True},
+            "control": {"engine": {"max_num_seqs": 48}, "control": True},
             "int4": {"model": str(folder / "int4")},
         },
         include_path=str(ROOT / "configs" / "tasks" / "quickstart"),

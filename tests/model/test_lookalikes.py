@@ -16,7 +16,13 @@ from standin.rows import block_files, identities, planned
 pytestmark = pytest.mark.model
 
 FAILING, SPANS, RULER = "like_failing", "like_spans", "like_ruler"
-ENGINE = {"dtype": DTYPE, "max_model_len": 512, "enforce_eager": True, "kv_cache_memory_bytes": 1 << 28}
+ENGINE = {
+    "dtype": DTYPE,
+    "max_model_len": 512,
+    "block_size": 32,
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 1 << 28,
+}
 
 
 @dataclass(frozen=True)

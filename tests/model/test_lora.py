@@ -40,10 +40,11 @@ def test_an_adapter_is_used_for_every_query(tmp_path, model_folder, command):
         tmp_path,
         model=str(model_folder),
         include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
-        tasks=[{"task": "lldeg_sums", "limit": 12}],
+        tasks=[{"task": "lldeg_sums", "limit": 6}],
         engine={
             "dtype": DTYPE,
             "max_model_len": 256,
+            "block_size": 32,
             "enforce_eager": True,
             "kv_cache_memory_bytes": 1 << 28,
         },

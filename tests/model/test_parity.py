@@ -33,23 +33,24 @@ CHOOSERS = (file for file in sorted(QUICKSTART.glob("*.yaml")) if "include: _cho
 CHOOSING = f"lldeg_{next(CHOOSERS).stem}"
 GENERATING, ROLLS, SHOTS, SHUFFLED = "lldeg_sums", "rolls", "shots", "shuffled"
 ASKED_LONG, CHOSEN_LONG = "asked_long", "chosen_long"
-LIMIT = 10
+LIMIT = 6
 TEXTS = [
     {"text": "The quick brown fox jumps over the lazy dog."},
     {"text": "It was the best of times, it was the worst of times."},
-    {"text": "One two three four five six seven eight nine ten. " * 60},
+    {"text": "One two three four five six seven eight nine ten. " * 30},
 ]
 LONG = [
     {"question": f"{i}: " + "one two three four " * n, "choices": ["five", "six seven"], "answer": "0"}
-    for i, n in enumerate((1, 124, 150))
+    for i, n in enumerate((1, 60, 72))
 ]
 """The first fits into vLLM's context below, the second nearly."""
 VLLM = {
     "kind": "vllm",
     "dtype": DTYPE,
-    "max_model_len": 512,
+    "max_model_len": 256,
     "max_num_seqs": 64,
     "enforce_eager": True,
+    "block_size": 32,
     "kv_cache_memory_bytes": 1 << 28,
 }
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.model
 
 QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 GENERATING, CHOOSING = "lldeg_sums", "lldeg_calendar"
-LIMIT, ITEMS, SEEDS = 10, 8, 2
+LIMIT, ITEMS, SEEDS = 6, 6, 2
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ REQUESTS = [
 
 def asked_directly(address, request, *, stream):
     """Whether a reply of the server to us has calls, and whether all of them are valid."""
-    body = {**request, "model": NAME, "temperature": 0, "seed": 0, "max_tokens": 64, "stream": stream}
+    body = {**request, "model": NAME, "temperature": 0, "seed": 0, "max_tokens": 48, "stream": stream}
     post = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(post, timeout=300) as response:
         text = response.read().decode()
@@ -292,7 +292,7 @@ def test_tool_calls_of_a_real_parser_are_counted(server, completions, command, t
     path = write_sweep(
         tmp_path, model=NAME, baseline="whole", engine=chat, tasks=["calls"],
         variants={"whole": {}, "parts": {"engine": {"stream": True}}},
-        prompt={"apply_chat_template": True}, sampling={"max_gen_toks": 64},
+        prompt={"apply_chat_template": True}, sampling={"max_gen_toks": 48},
     )  # fmt: skip
     server.wait()
     ways = {"whole": False, "parts": True}

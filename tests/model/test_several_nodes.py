@@ -51,10 +51,10 @@ def run(cluster, llama, tmp_path_factory):
         folder,
         model=str(llama),
         include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
-        tasks=[{"task": "lldeg_sums", "limit": 60}],
+        tasks=[{"task": "lldeg_sums", "limit": 40}],
         engine=ENGINE,
         variants={"base": {}},
-        sampling={"temperatures": [0.7], "seeds": 8},
+        sampling={"temperatures": [0.7], "seeds": 2},
         cluster={"cpus_per_replica": 1},
     )
     run = folder / "run"

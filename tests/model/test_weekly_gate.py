@@ -12,7 +12,13 @@ from jobs.round_weights import round_folder
 
 pytestmark = pytest.mark.model
 
-ENGINE = {"dtype": "float32", "max_model_len": 256, "enforce_eager": True, "kv_cache_memory_bytes": 1 << 27}
+ENGINE = {
+    "dtype": "float32",
+    "max_model_len": 256,
+    "block_size": 32,
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 1 << 27,
+}
 TASKS = ("lldeg_sums", "lldeg_elements")
 POLICY = {
     "margin": 0.05,
