@@ -290,10 +290,13 @@ class RunStore(Folder):
         return path.open("a+b")
 
     def read_log(self, name: str) -> bytes:
-        """The content of a log; empty if there is none."""
+        """The content of a log; empty if there is none, or it was removed while it was read."""
+        path = f"{_LOGS}/{name}"
         try:
-            return self._read(f"{_LOGS}/{name}", LARGEST_LOG)
-        except FileNotFoundError:
+            return self._read(path, LARGEST_LOG)
+        except OSError:  # an object store has various words for what was removed once it was opened
+            if self.filesystem.get_file_info(self.at(path)).type != fs.FileType.NotFound:
+                raise
             return b""
 
     def read_log_lines(self, name: str, start: int) -> bytes:

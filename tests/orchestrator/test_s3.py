@@ -220,6 +220,21 @@ def test_the_status_of_a_complete_run(complete, lldeg):
     assert (result.status, facts["state"], facts["missing"], facts["problem"]) == (0, "complete", 0, None)
 
 
+def test_a_log_that_is_removed_while_it_is_read_is_none(complete, monkeypatch):
+    """As the lease is, by a submit that ends while `lldeg stop` waits for it."""
+    store = complete.run.store
+    open_, name = store.open, "removed"
+    store.write_log(name, b"x")
+
+    def overtaken(path):
+        stream = open_(path)
+        store.remove_log(name)
+        return stream
+
+    monkeypatch.setattr(store, "open", overtaken)
+    assert store.read_log(name) == b""
+
+
 def test_nobody_is_left_to_stop(complete, lldeg):
     """The lease went with the last submit."""
     assert "No submit is running" in lldeg("stop", complete.run.url).out
