@@ -22,7 +22,7 @@ QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 VARIANTS = {
     name: entry
     for name, entry in yaml.safe_load(QUICKSTART.read_text())["variants"].items()
-    if name in {"bf16", "int4", "kv-fp8"}
+    if name in {"bf16", "kv-fp8"}
 }
 FEW = (
     *("--set", 'tasks=[{"task": "lldeg_sums", "limit": 4}]'),
@@ -61,7 +61,7 @@ def test_the_sweep_is_complete(outcome):
     """Every variant that this CPU can run has answered everything."""
     assert outcome.status == 0, outcome.err
     assert identities(outcome.run) == planned(outcome.run)
-    assert {row["variant"] for row in samples(outcome.run)} == {"bf16", "int4"}
+    assert {row["variant"] for row in samples(outcome.run)} == {"bf16"}
     assert [row["error"] for row in samples(outcome.run) if row["error"]] == []
 
 

@@ -15,7 +15,7 @@ from stats.fidelity import NAMES, coarse_divergence
 
 pytestmark = pytest.mark.model
 
-TASKS, CHOICES, LIMIT, SCORED, TOP = ("lldeg_sums", "lldeg_spelling"), "lldeg_products", 12, 12, 20
+TASKS, CHOICES, LIMIT, SCORED, TOP = ("lldeg_sums", "lldeg_spelling"), "lldeg_products", 10, 10, 20
 ENGINE = {
     "kind": "vllm",
     "dtype": "float32",

@@ -37,17 +37,17 @@ LIMIT = 6
 TEXTS = [
     {"text": "The quick brown fox jumps over the lazy dog."},
     {"text": "It was the best of times, it was the worst of times."},
-    {"text": "One two three four five six seven eight nine ten. " * 30},
+    {"text": "One two three four five six seven eight nine ten. " * 20},
 ]
 LONG = [
     {"question": f"{i}: " + "one two three four " * n, "choices": ["five", "six seven"], "answer": "0"}
-    for i, n in enumerate((1, 60, 72))
+    for i, n in enumerate((1, 29, 36))
 ]
 """The first fits into vLLM's context below, the second nearly."""
 VLLM = {
     "kind": "vllm",
     "dtype": DTYPE,
-    "max_model_len": 256,
+    "max_model_len": 128,
     "max_num_seqs": 64,
     "enforce_eager": True,
     "block_size": 32,

@@ -27,6 +27,7 @@ DAEMONS = (
     "/ray/dashboard/agent.py",
     "/ray/dashboard/dashboard.py",
 )
+SCRIPTS = (*WORKERS, *DAEMONS, "/benchmarks/soak.py")
 WITH_RAY = "with Ray"  # what is asked of a process that another one is to fork daemons
 OWN = {"RAY_JOB_ID", "RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"}  # which a daemon reads when it needs them
 CODE = (
@@ -43,7 +44,7 @@ CODE = (
 def is_heavy(words):
     """Whether a program is one of those that import much, and is not to run by itself."""
     if not words or words[0] != "-c":
-        return bool(words) and words[0].endswith(WORKERS + DAEMONS)
+        return bool(words) and words[0].endswith(SCRIPTS)
     return words[1].startswith(CODE) and not words[1].startswith(os.environ.get(NOT_PRELOADED, "\0"))
 
 
