@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,13 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         f"default-src 'none'; style-src {of_style}; script-src {of_script}; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    page = _templates().get_template(template)
+    return page.render(values, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704 - files of this package
+
+
+@cache
+def _templates() -> Environment:
+    """The templates of this package, each of which is compiled once."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -183,8 +191,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    page = environment.get_template(template)
-    return page.render(values, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704 - files of this package
+    return environment
 
 
 def script_json(value: Any) -> Markup:

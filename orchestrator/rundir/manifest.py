@@ -9,6 +9,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -95,12 +96,15 @@ def software_id(entry: SoftwareEntry) -> str:
     return digest(entry)[:12]
 
 
+_version = cache(version)  # which reads all that a package says of itself
+
+
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide answers, as this process imports them."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
+            found[package] = _version(package)
     return found
 
 
