@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +21,7 @@ from orchestrator.config.environment import set_library_environment
 gc.disable()  # until the tests are collected: hardly anything of what they import is garbage
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # engines share the processors, and must not wait by spinning
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # likewise
 set_library_environment()  # before a test imports the libraries that read these variables
 
 # The same examples on every machine and in every lane, and none is too slow for a busy one.
@@ -59,13 +61,21 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, the real model first, so that no worker ends long before the others."""
+    """Begin with what takes longest, so that no worker ends long before the others.
+
+    Files with the real model, which compute, take turns with those that mostly wait for processes.
+    """
 
     def order(item):
-        model, ray = (item.get_closest_marker(lane) for lane in ("model", "ray"))
-        return model is None, item.path.name not in LONGEST, ray is None
+        return item.path.name not in LONGEST, item.get_closest_marker("ray") is None
 
     items.sort(key=order)
+    model, others = {}, {}
+    for item in items:
+        lane = others if item.get_closest_marker("model") is None else model
+        lane.setdefault(item.path, []).append(item)
+    turns = zip_longest(model.values(), others.values(), fillvalue=())
+    items[:] = chain.from_iterable(chain.from_iterable(turns))
 
 
 def pytest_collection_finish():

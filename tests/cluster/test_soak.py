@@ -10,7 +10,7 @@ from standin.command import ROOT
 pytestmark = pytest.mark.ray
 
 SEED = 11  # kills a node, then the driver, then a replica
-KILLS = int(os.environ.get("LLDEG_SOAK", "4"))
+KILLS = int(os.environ.get("LLDEG_SOAK", "3"))
 SECONDS_FOR_A_KILL = 120
 
 

@@ -43,7 +43,7 @@ from orchestrator.workers.answer_block import failed_block, samples_table
 
 pytestmark = pytest.mark.slow  # every step of every command
 
-DENSE = int(os.environ.get("LLDEG_FUZZ", "6"))  # so many lines one by one, then ever fewer
+DENSE = int(os.environ.get("LLDEG_FUZZ", "4"))  # so many lines one by one, then ever fewer
 FAILURES = (UserError, OSError, MemoryError)
 
 

@@ -1,6 +1,6 @@
 """Inputs that nobody means: strategies for trees, texts and bytes, and what has to become of them.
 
-200 inputs of each kind in an ordinary run; LLDEG_FUZZ=2000 in the nightly one.
+100 inputs of each kind in an ordinary run; LLDEG_FUZZ=2000 in the nightly one.
 """
 
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import UserError
 
 often = settings(
-    max_examples=int(os.environ.get("LLDEG_FUZZ", "200")),
+    max_examples=int(os.environ.get("LLDEG_FUZZ", "100")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

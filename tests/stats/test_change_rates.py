@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "change_rates.py"))
-SIMULATIONS = 1_000
+SIMULATIONS = 600
 WORLDS = ("100 items", "30 clusters of 5 that shift", "20 clusters of 5 to 30 that shift")
 
 

@@ -25,27 +25,27 @@ def at_most(rate, nominal, simulations):
 
 @pytest.fixture(scope="module", params=["PLENTIFUL", "FEW"])
 def null_rates(script, request):
-    return request.param, script.rejections(getattr(script, request.param), (0.5,) * 6, 900, seed=11)
+    return request.param, script.rejections(getattr(script, request.param), (0.5,) * 6, 600, seed=11)
 
 
 def test_every_test_keeps_its_level(null_rates):
     """All but the uncalibrated "any of the three", which exceeds it."""
     rates = null_rates[1]
     for name in ("pooled", "max-drop", "fisher", "fisher-chi2", "joint", "bonferroni"):
-        assert at_most(rates[name], 0.05, 900), name
+        assert at_most(rates[name], 0.05, 600), name
     assert rates["any"] > 0.06
 
 
 def test_the_joint_decision_uses_its_level(null_rates):
     """At least .04 of the .05 where flips are plentiful, .03 where they are few, up to simulation error."""
     least = 0.04 if null_rates[0] == "PLENTIFUL" else 0.03
-    assert null_rates[1]["joint"] >= least - 3 * np.sqrt(least * (1 - least) / 900)
+    assert null_rates[1]["joint"] >= least - 3 * np.sqrt(least * (1 - least) / 600)
 
 
 @pytest.mark.parametrize("shares", [(0.54,) * 6, (0.58, 0.5, 0.5, 0.5, 0.5, 0.5)])
 def test_the_joint_decision_beats_bonferroni(script, shares):
     """By at least two points of power, for even damage and for one damaged task."""
-    rates = script.rejections(script.PLENTIFUL, shares, 600, seed=13)
+    rates = script.rejections(script.PLENTIFUL, shares, 400, seed=13)
     assert rates["joint"] >= rates["bonferroni"] + 0.02
 
 
