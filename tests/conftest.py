@@ -22,6 +22,7 @@ gc.disable()  # until the tests are collected: hardly anything of what they impo
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # engines share the processors, and must not wait by spinning
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # likewise
+os.environ["METRICS_RECORD_INTERVAL_S"] = "3600"  # of Ray's dashboards, which search all of their memory
 set_library_environment()  # before a test imports the libraries that read these variables
 
 # The same examples on every machine and in every lane, and none is too slow for a busy one.
