@@ -23,6 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # engines share the processors, and must not wait by spinning
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # likewise
 os.environ["METRICS_RECORD_INTERVAL_S"] = "3600"  # of Ray's dashboards, which search all of their memory
+os.environ["REPORTER_UPDATE_INTERVAL_MS"] = "60000"  # of Ray's nodes; none of it is looked at
 set_library_environment()  # before a test imports the libraries that read these variables
 
 # The same examples on every machine and in every lane, and none is too slow for a busy one.

@@ -99,8 +99,8 @@ class Cluster:
     def add(self, name, *arguments, before=None):
         """Start a node and wait until it belongs to the cluster; its paths begin with those of `before`."""
         join = arguments if "--head" in arguments else (f"--address={self.gcs}", *arguments)
-        ports = ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=80000000"]
-        ports += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
+        own = ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=80000000"]
+        own += [f"--dashboard-agent-listen-port={free_ports(1)[0]}", "--include-log-monitor=false"]
         log = self.folder / f"{name}.log"
         environment = {
             "PATH": f"{self._bin}:/usr/bin:/bin",
@@ -120,7 +120,7 @@ class Cluster:
         environment |= {key: f"{folder}:{environment[key]}" for key, folder in (before or {}).items()}
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *ports],
+                [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *own],
                 env=environment,
                 cwd=self.folder,
                 stdout=stream,

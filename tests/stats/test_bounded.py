@@ -11,7 +11,7 @@ from stats.drop import (
     tango_score,
 )
 
-SIMULATIONS = 2_000
+SIMULATIONS = 1_200
 
 
 @pytest.mark.parametrize(("losses", "items"), [(0, 300), (2, 120), (7, 1_000)])

@@ -25,8 +25,8 @@ from stats.verdict import Verdict
     ],
 )
 def test_expectations_are_those_of_simulated_sweeps(tasks, items, flip_rate, combine, until, drop):
-    """Power, certificates and share of 300 sweeps, many flips, few, and tasks, to three standard errors."""
-    stopping, margin, runs, shares = Stopping(8, until), 0.02, 300, []
+    """Power, certificates and share of 200 sweeps, many flips, few, and tasks, to three standard errors."""
+    stopping, margin, runs, shares = Stopping(8, until), 0.02, 200, []
     design = Design(tasks * items, flip_rate, tasks=(1 / tasks,) * tasks, combine=combine)
     expected = expected_course(design, drop, stopping, margin)
     planned = tuple(PlannedTask(f"task {number}", items) for number in range(tasks))
