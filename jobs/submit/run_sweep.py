@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jobs.analysis.policy import PolicyError, load_policy, unknown_variants
 from jobs.analysis.sequential.early_stopping import EarlyStopping
-from jobs.analysis.sequential.run_monitor import comparisons_of, settled_tasks
+from jobs.analysis.sequential.run_monitor import comparisons_of, settled_tasks, short_of_items
 from jobs.exit_status import end_if_signalled, interruption
 from jobs.formats.run_files import Footers, RunFiles
 from jobs.submit.progress import show_progress
@@ -54,9 +54,11 @@ def announce_plan(sweep: Sweep, request: SubmitRequest, console: Console) -> Pla
         retry_errors=request.retry_errors,
         finish=request.finish,
     )
+    warnings = list(plan.warnings)
     if "stopping" in plan.manifest:
         run = RunFiles(sweep.store, plan.manifest, {})
-        comparisons_of(run, settled_tasks(run))
+        _, tasks_of, duties = comparisons_of(run, settled_tasks(run))
+        warnings += short_of_items(run, tasks_of, duties)
     tasks: dict[str, list[str]] = {}
     for name, task in sweep.tasks.items():
         if note := task.scores.corpus_note:
@@ -67,7 +69,7 @@ def announce_plan(sweep: Sweep, request: SubmitRequest, console: Console) -> Pla
     ]
     for note in (*sweep.notes, *over_corpus):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    for warning in plan.warnings:
+    for warning in warnings:
         console.print(f"Warning: {warning}.", style="yellow", markup=False)
     return plan
 

@@ -75,6 +75,16 @@ def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
     assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
 
 
+@pytest.mark.parametrize(("least", "said"), [(4, False), (5, True), (100, True)])
+def test_a_policy_that_cannot_pass_is_told(lldeg, tmp_path, least, said):
+    """It asks for more items than are planned of a task; ten of both are enough."""
+    policy = {"margin": 0.05, "min_items": least, "tasks": {"*": "not-degraded"}, "overall": "certified"}
+    path = write_small_sweep(tmp_path, stopping={"until": "decided", "policy": policy})
+    shown = " ".join(lldeg("submit", path, "--dry-run").out.split())
+    assert (f"requires {least} items of chosen, and 4 are planned: it cannot pass." in shown) == said
+    assert ("items of asked, chosen, and 10 are planned: it cannot pass." in shown) == (least > 10)
+
+
 @pytest.mark.parametrize("columns", [30, 40, 47, 48, 49, 50, 60])
 def test_a_narrow_terminal_breaks_no_word_of_the_plan(lldeg, tmp_path, monkeypatch, columns):
     """Where the tables do not fit there is a list."""

@@ -295,6 +295,19 @@ def _beyond_looks(policy: Policy, demands: Sequence[Demand], tasks: Sequence[Tas
             yield f"{info.metric} of {info.name} has no known direction and range, and must be certified"
 
 
+def short_of_items(
+    run: RunFiles, tasks_of: Mapping[Key, tuple[str, ...]], duties: Mapping[Key, Duty]
+) -> list[str]:
+    """Where a policy cannot pass, as fewer items are planned than it requires."""
+    said = dict[str, None]()
+    for key, duty in duties.items():
+        planned = sum(run.tasks[name]["items"] for name in tasks_of[key])
+        if planned < duty.min_items:
+            wanted = f"the policy requires {duty.min_items:,} items of {some(tasks_of[key])}"
+            said[f"{wanted}, and {planned:,} are planned: it cannot pass"] = None
+    return list(said)
+
+
 def stopping_of(entry: StoppingEntry) -> Stopping:
     """Looks and spending of a plan in a manifest."""
     degraded, certified = entry["spending"]["degraded"], entry["spending"]["certified"]
