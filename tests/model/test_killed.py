@@ -14,7 +14,7 @@ from standin.rows import block_files, contents, events, identities, planned, sam
 
 pytestmark = pytest.mark.model
 
-ITEMS, SEEDS = 8, 2
+ITEMS, SEEDS = 6, 2
 ENGINE = {
     "dtype": DTYPE,
     "max_model_len": 256,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.model
 
 QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 GENERATING, CHOOSING = "lldeg_sums", "lldeg_calendar"
-LIMIT, ITEMS, SEEDS = 6, 6, 2
+LIMIT, ITEMS, SEEDS = 4, 4, 2
 
 
 @dataclass(frozen=True)
