@@ -80,7 +80,8 @@ def pytest_collection_modifyitems(items):
     items[:] = chain.from_iterable(chain.from_iterable(turns))
 
 
-def pytest_collection_finish():
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
     """Have no search for garbage look at what was imported and collected."""
     gc.freeze()
     gc.enable()

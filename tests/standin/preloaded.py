@@ -165,7 +165,7 @@ def become(request, files):
     os.environ.update(request["variables"])
     show_variables()
     os.chdir(request["folder"])
-    gc.freeze = gc.unfreeze = lambda: None  # as vLLM does; imported things would be searched
+    gc.freeze = gc.unfreeze = lambda: None  # vLLM would have all that was imported searched
     os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)

@@ -36,7 +36,7 @@ CODE = (
     "from multiprocessing.spawn import spawn_main;",
     "from orchestrator.workers.scoring_pool import main; main()",
     "from test_limits import *;",
-    "import lldeg",
+    "import numpy as np\nimport lldeg",  # the examples of the API
     "import runpy; runpy.run_module('vllm.",
 )
 
