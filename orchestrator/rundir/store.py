@@ -294,6 +294,8 @@ class RunStore(Folder):
         path = f"{_LOGS}/{name}"
         try:
             return self._read(path, LARGEST_LOG)
+        except FileNotFoundError:
+            return b""
         except OSError:  # an object store has various words for what was removed once it was opened
             if self.filesystem.get_file_info(self.at(path)).type != fs.FileType.NotFound:
                 raise

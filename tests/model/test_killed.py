@@ -112,7 +112,7 @@ def halved(tmp_path_factory, llama, command):
     folder = tmp_path_factory.mktemp("halved")
     cluster = {"replicas": 2, "cpus_per_replica": 1}
     engine = {**ENGINE, "max_num_seqs": 4}
-    path = sums(folder, llama, items=60, engine=engine, variants={"base": {}}, cluster=cluster)
+    path = sums(folder, llama, items=200, engine=engine, variants={"base": {}}, cluster=cluster)
     run = folder / "run"
     process = command.start("submit", path, "--run-dir", run, cwd=folder)
     wait_for(lambda: len(events(run, "loaded")) == 2, process)

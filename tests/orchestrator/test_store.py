@@ -343,6 +343,17 @@ def test_a_torn_line_of_a_log_costs_itself_alone(store):
     assert store.read_log("events.jsonl") == b'one\n{"ev\ntwo\n'
 
 
+def test_a_log_that_appears_while_it_is_looked_for_is_none_yet(store, monkeypatch):
+    """As a request to stop does, for which a submit looks again and again."""
+
+    def overtaken(path):
+        store.write_log("late", b"x")
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(store, "open", overtaken)
+    assert store.read_log("late") == b""
+
+
 def test_a_log_on_an_object_store_grows_when_it_is_sent():
     """Each sending adds what came since the last one, and a second submit adds to the first one's log."""
     url = f"memory://{uuid.uuid4().hex}/run"
