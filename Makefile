@@ -29,10 +29,9 @@ quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without 
 	@$(BIN)/lldeg analyze runs/quickstart || test $$? -eq 1
 	@echo "Some variants are meant to be DEGRADED in this demo; that is not an error."
 
-# Tests with Ray wait for processes that start or end: more of them than processors. What pytest makes of the tests'
-# code is made once, beside the model: else each worker would make it.
+# Tests with Ray wait for processes that start or end: more of them than processors.
 test: $(VENV)/.dev  ## run all tests, those on the real model included
-	@$(BIN)/python -m pytest --collect-only -qq >/dev/null & $(BIN)/python -m jobs.quickstart_model; made=$$?; wait; exit $$made
+	@$(BIN)/python -m jobs.quickstart_model
 	@$(PARALLEL) -n 4
 
 test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, and are not slow
