@@ -13,6 +13,7 @@ from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware
 from orchestrator.sweep.fit_to_machine import same_as_baseline
+from orchestrator.sweep.tasks import listed_names
 
 NAMES = [path.stem for path in shipped()]
 PAPER = {"llama3", "llama33-70b", "mistral-small31", "mmlu-temperature", "mmlu-true-models"}
@@ -87,6 +88,13 @@ def leaf(index, name):
     if entry.cfg is None:
         return leaf(index, min(entry.tags))
     return leaf(index, entry.cfg["task"][0]) if "group" in entry.cfg else entry.cfg
+
+
+@pytest.mark.slow
+def test_every_name_of_the_collection_is_in_its_texts(lm_eval_index):
+    """In which an unknown one is looked for; whatever file it is inherited from (one in a hundred)."""
+    assert len(lm_eval_index) > 10_000
+    assert [name for name in list(lm_eval_index)[::100] if name.encode() not in listed_names()] == []
 
 
 @pytest.mark.slow

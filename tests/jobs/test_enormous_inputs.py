@@ -11,7 +11,7 @@ from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
 from jobs.formats.score_csv import MOST_COLUMNS
-from orchestrator.sweep.tasks import TaskLibrary, listed_names
+from orchestrator.sweep.tasks import TaskLibrary
 from stats.arrays import LARGEST_SCORE, EvidenceError
 from stats.scores import TaskScores
 
@@ -140,11 +140,3 @@ def test_an_unknown_task_is_found_without_parsing_the_collection(lldeg, tmp_path
     result = lldeg("submit", write_small_sweep(tmp_path, tasks=["gsm8", "askd"]), "--dry-run")
     assert result.status == 2
     assert set(re.findall("did you mean '(.*)'", result.err)) == {"asked", "gsm8k"}
-
-
-@pytest.mark.slow
-def test_every_name_of_the_collection_is_in_its_texts():
-    """Tasks, groups and tags, whatever file they are inherited from (one in a hundred)."""
-    names = TaskLibrary()._all.all_tasks
-    assert len(names) > 10_000
-    assert [name for name in names[::100] if name.encode() not in listed_names()] == []

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 from standin.files import GENERATE, questions, write_task
@@ -42,6 +44,13 @@ def process_results(doc, results):
 SETTINGS = {**GENERATE, "unsafe_code": True, "filter_list": GENERATE["filter_list"][1:]}
 HARMLESS = "import tempfile\nwith tempfile.TemporaryFile() as file: file.write(b'1')"
 """What must still work after each of the others."""
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder on a disk: in the sandbox, shared memory is another one."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -10,17 +10,16 @@ import subprocess
 import sysconfig
 import time
 import urllib.request
-import uuid
 import venv
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from standin import preloaded
 from standin.command import ROOT
-from standin.watchdog import MARK
+from standin.watchdog import MARK, end_all
 
+START = "from ray.scripts.scripts import main; main()"  # the command `ray`
+NODE = "LLDEG_NODE"  # marks the processes of a node
 STARTED = "This command will now block"
 SECONDS_TO_WAIT = 300
 
@@ -55,7 +54,7 @@ class Cluster:
 
     folder: Path
     head: tuple = ("--num-cpus=2",)
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    token: str = field(default_factory=lambda: os.environ[MARK])
     nodes: dict = field(default_factory=dict)
     killed: int = 0
 
@@ -115,12 +114,14 @@ class Cluster:
             "RAY_prestart_worker_first_driver": "0",
             "RAY_enable_worker_prestart": "0",
             "RAY_raylet_start_wait_time_s": "120",
+            NODE: self._mark(name),
+            "LLDEG_DASHBOARD": "JobHead,NodeHead",
             **self.environment,
         }
         environment |= {key: f"{folder}:{environment[key]}" for key, folder in (before or {}).items()}
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *own],
+                [self._bin / "python", "-c", START, "start", "--block", *join, *own],
                 env=environment,
                 cwd=self.folder,
                 stdout=stream,
@@ -138,12 +139,11 @@ class Cluster:
         """End a node and all its processes at once, as a power cut does."""
         process = self.nodes.pop(name)
         self.killed += 1
-        if process.poll() is None:
-            parent = psutil.Process(process.pid)
-            for one in [*parent.children(recursive=True), parent]:
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+        end_all(NODE, self._mark(name))
         process.wait()
+
+    def _mark(self, name):
+        return f"{name} of {self.folder}"
 
     def remove(self, *names):
         """End nodes and wait until the cluster has noticed, which takes it many seconds."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from standin.watchdog import is_marked
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "from jobs.__main__ import main; main()"
@@ -59,13 +60,7 @@ class Command:
 
     def alive(self):
         """Processes that carry the mark."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
-
-    def _is_ours(self, process):
-        try:
-            return process.environ().get("LLDEG_TEST") == self.mark and process.status() != "zombie"
-        except psutil.Error:
-            return False
+        return [process for process in psutil.process_iter() if is_marked(process, "LLDEG_TEST", self.mark)]
 
     def left_after(self, seconds):
         """Processes that still live after a grace period."""

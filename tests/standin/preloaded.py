@@ -186,12 +186,15 @@ def show_variables():
 
 
 def run(words):
-    """Run a program as the interpreter would: `-c`, code, arguments; or a script, arguments."""
+    """Run a program as the interpreter would: `-c`, code; `-m`, module; or a script; then arguments."""
     Path("/proc/self/comm").write_text(" ".join(words[:2])[-15:])
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         main = sys.modules["__main__"] = types.ModuleType("__main__")
         exec(compile(words[1], "<string>", "exec"), main.__dict__)
+    elif words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = words
         sys.path.insert(0, str(Path(words[0]).parent))

@@ -20,19 +20,20 @@ def watch():
     subprocess.Popen([sys.executable, __file__, str(os.getpid())], start_new_session=True)
 
 
-def _end_all(mark):
-    """Kill the marked processes until there are none; some may start others while they are killed."""
-    while ours := [process for process in psutil.process_iter() if _is_marked(process, mark)]:
+def end_all(variable, value):
+    """Kill the processes with a variable until there are none; some may start others meanwhile."""
+    while ours := [process for process in psutil.process_iter() if is_marked(process, variable, value)]:
         for process in ours:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(ours, timeout=1)
 
 
-def _is_marked(process, mark):
+def is_marked(process, variable, value):
+    """Whether another process runs and has a variable."""
     try:
         is_running = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
-        return is_running and process.environ().get(MARK) == mark
+        return is_running and process.environ().get(variable) == value
     except psutil.Error:
         return False
 
@@ -40,4 +41,4 @@ def _is_marked(process, mark):
 if __name__ == "__main__":
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(sys.argv[1])).wait()
-    _end_all(os.environ[MARK])
+    end_all(MARK, os.environ[MARK])

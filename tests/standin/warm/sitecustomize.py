@@ -18,6 +18,7 @@ from itertools import dropwhile
 
 ADDRESS = "LLDEG_PRELOADED"
 NOT_PRELOADED = "LLDEG_NOT_PRELOADED"  # how code begins that is to run by itself
+PARTS = "LLDEG_DASHBOARD"  # of a dashboard that are to start, each of which is a process
 LENGTH = 8  # bytes of a number
 WORKERS = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py")
 DAEMONS = (
@@ -27,7 +28,8 @@ DAEMONS = (
     "/ray/dashboard/agent.py",
     "/ray/dashboard/dashboard.py",
 )
-SCRIPTS = (*WORKERS, *DAEMONS, "/benchmarks/soak.py")
+OPTIONS = ("-c", "-m")
+SCRIPTS = (*WORKERS, *DAEMONS, "/benchmarks/soak.py", "/bin/lldeg")
 WITH_RAY = "with Ray"  # what is asked of a process that another one is to fork daemons
 OWN = {"RAY_JOB_ID", "RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"}  # which a daemon reads when it needs them
 CODE = (
@@ -35,6 +37,7 @@ CODE = (
     "from multiprocessing.forkserver import main;",
     "from multiprocessing.spawn import spawn_main;",
     "from orchestrator.workers.scoring_pool import main; main()",
+    "from ray.scripts.scripts import main; main()",
     "from test_limits import *;",
     "import numpy as np\nimport lldeg",  # the examples of the API
     "import runpy; runpy.run_module('vllm.",
@@ -43,8 +46,10 @@ CODE = (
 
 def is_heavy(words):
     """Whether a program is one of those that import much, and is not to run by itself."""
-    if not words or words[0] != "-c":
+    if not words or words[0] not in OPTIONS:
         return bool(words) and words[0].endswith(SCRIPTS)
+    if words[0] == "-m":
+        return words[1:3] == ["jobs", "submit"]
     return words[1].startswith(CODE) and not words[1].startswith(os.environ.get(NOT_PRELOADED, "\0"))
 
 
@@ -62,7 +67,7 @@ def hand_over(words):
     """Have a program run by a forked process, and end as that ends.
 
     Args:
-        words: what follows the interpreter: `-c`, code, arguments; or a script, arguments.
+        words: what follows the interpreter: `-c`, code; `-m`, module; or a script; then arguments.
     """
     address, files = os.environ[ADDRESS], open_files()
     try:
@@ -119,6 +124,8 @@ def ask(address, words, files):
     return int.from_bytes(connection.recv(LENGTH) or b"\1", "big", signed=True)
 
 
-program = [*dropwhile(lambda word: word.startswith("-") and word != "-c", sys.orig_argv[1:])]
+program = [*dropwhile(lambda word: word.startswith("-") and word not in OPTIONS, sys.orig_argv[1:])]
 if ADDRESS in os.environ and is_heavy(program):
+    if program[0].endswith("/dashboard.py") and PARTS in os.environ:
+        program.append(f"--modules-to-load={os.environ[PARTS]}")
     hand_over(program)
