@@ -44,7 +44,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where the semaphores of multiprocessing are
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 1 << 17, 1 << 27, 1 << 28, 1 << 29, 1 << 30
-_RECURSIVELY_PRIVATE = 1 << 18 | 1 << 14
+_RECURSIVELY_PRIVATE, _BOUND_RECURSIVELY = 1 << 18 | 1 << 14, 1 << 12 | 1 << 14
 _NO_SETUID, _NO_DEVICES = 1 << 1, 1 << 2
 _DEATH_SIGNAL, _DUMPABLE, _KEEP_CAPABILITIES, _SUBREAPER, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 4, 8, 36, 38, 47
 _RAISE = 2  # an ambient capability
@@ -104,9 +104,13 @@ def _separate(folder: str) -> None:
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
     _check(_libc.mount(None, b"/", None, _RECURSIVELY_PRIVATE, None))
-    for path in (folder, SHARED_MEMORY):
-        options = f"size={FOLDER_SIZE},mode=1777".encode()
-        _check(_libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SETUID | _NO_DEVICES, options))
+    _mount_memory(folder)
+
+
+def _mount_memory(path: str) -> None:
+    """Mount a new filesystem in memory, which anyone may write to."""
+    options = f"size={FOLDER_SIZE},mode=1777".encode()
+    _check(_libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SETUID | _NO_DEVICES, options))
 
 
 class Sandbox:
@@ -128,6 +132,7 @@ class Sandbox:
         os.chdir(self._folder)
         tempfile.tempdir = None  # computed again, from TMPDIR
         steps: dict[str, Callable[[], object]] = {
+            "its own shared memory": lambda: self._leave_shared_memory(readable),
             "its own network": lambda: _check(_libc.unshare(_NEW_NETWORK) if self.apart else -1),
             "its own user": self._leave_user,
             "limits of memory and processes": self._limit,
@@ -157,6 +162,18 @@ class Sandbox:
         with suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
+
+    def _leave_shared_memory(self, readable: Iterable[str]) -> None:
+        """Mount another one over the machine's, of which only what may be read stays visible."""
+        _check(0 if self.apart else -1)
+        read = (path for path in (self._folder, *_read(readable)) if Path(SHARED_MEMORY) in path.parents)
+        kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in read if path.is_dir()}
+        _mount_memory(SHARED_MEMORY)
+        for path, opened in sorted(kept.items()):
+            path.mkdir(parents=True, exist_ok=True)
+            source = f"/proc/self/fd/{opened}".encode()
+            _check(_libc.mount(source, os.fsencode(path), None, _BOUND_RECURSIVELY, None))
+            os.close(opened)
 
     def _leave_user(self) -> None:
         """Drop capabilities, and root becomes a user who owns nothing: no limit of processes stops root."""
@@ -199,9 +216,8 @@ class Sandbox:
     def _restrict_files(self, readable: Iterable[str]) -> None:
         """Restrict this thread and its children to some files, by Landlock, if the kernel has it."""
         home = Path("~").expanduser() if "HOME" in os.environ else Path("/")
-        own = {Path(name).resolve() for name in {*sys.path, sys.prefix, sys.base_prefix, *readable} if name}
         settings = (f"/etc/{name}" for name in SETTINGS)
-        rules = dict.fromkeys((*map(str, own - {home, *home.parents}), *SYSTEM, *settings), False)
+        rules = dict.fromkeys((*map(str, _read(readable) - {home, *home.parents}), *SYSTEM, *settings), False)
         rules |= dict.fromkeys((str(self._folder), SHARED_MEMORY, *DEVICES), True)  # may be changed, too
         version = _check(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
         everything = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS)) - 1]) - 1
@@ -221,6 +237,11 @@ class Sandbox:
         _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
         _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
         os.close(ruleset)
+
+
+def _read(readable: Iterable[str]) -> set[Path]:
+    """What may be read: Python's own files and folders, and further ones."""
+    return {Path(name).resolve() for name in {*sys.path, sys.prefix, sys.base_prefix, *readable} if name}
 
 
 def _keep_capabilities(kept: int) -> None:

@@ -40,7 +40,6 @@ SECONDS_TO_END = 5.0
 MOST_STARTS = 3  # without a result and without a sample to blame
 MOST_BYTES = 1 << 28  # of one message of results
 COUNTER_BYTES = 8
-NOT_BEGUN = -1
 FORGED = (EOFError, OSError, ValueError, TypeError, AttributeError, LookupError)
 """What receiving raises when the process has ended, or sent what the protocol does not know."""
 CODE = "from orchestrator.workers.scoring_pool import main; main()"
@@ -102,16 +101,17 @@ class _Process:
         """
         self.start()
         results: list[Scored] = []
+        begun = False
         try:
             self._connection.send((task, batch))
             error = self._receive()  # opening a task may take as long as it needs
             if error is not None:
                 raise ScoringError(str(error))
-            reached, since = 0, time.monotonic()
+            begun, reached, since = True, 0, time.monotonic()
             while len(results) < len(batch) and time.monotonic() - since <= self._seconds:
                 if self._connection.poll(SECONDS_BETWEEN_LOOKS):
                     results += [_result(one) for one in self._receive()]
-                if self._counter.value != reached:
+                if reached < self._counter.value <= len(batch):
                     reached, since = self._counter.value, time.monotonic()
             if len(results) >= len(batch):
                 return results, None, None
@@ -119,7 +119,6 @@ class _Process:
         except FORGED:
             reason = "scoring ended its process"
         culprit = min(max(self._counter.value, len(results)), len(batch) - 1)
-        begun = self._counter.value >= 0
         self.end()
         return results, reason, culprit if begun else None
 
@@ -204,10 +203,8 @@ class ScoringPool:
 
 
 def shared_counter(descriptor: int) -> ctypes.c_int64:
-    """A number in memory that two processes share through a file descriptor; it begins as `NOT_BEGUN`."""
-    counter = ctypes.c_int64.from_buffer(mmap.mmap(descriptor, COUNTER_BYTES))
-    counter.value = NOT_BEGUN
-    return counter
+    """A number in memory that two processes share through a file descriptor."""
+    return ctypes.c_int64.from_buffer(mmap.mmap(descriptor, COUNTER_BYTES))
 
 
 def task_opener(specs: Mapping[str, TaskSpec], stop: Callable[[], bool]) -> Callable[[str], SweepTask]:
@@ -241,7 +238,6 @@ def serve(connection: Connection, counter: ctypes.c_int64, sandbox: Sandbox | No
         specs = {name: spec.model_copy(update={"include_path": shipped}) for name, spec in specs.items()}
     opened = task_opener(specs, (lambda: False) if sandbox else connection.poll)  # later a sandbox opens none
     while True:
-        counter.value = NOT_BEGUN
         name, batch = connection.recv()
         try:
             task = opened(name)

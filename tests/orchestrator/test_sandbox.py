@@ -47,9 +47,10 @@ HARMLESS = "import tempfile\nwith tempfile.TemporaryFile() as file: file.write(b
 
 
 @pytest.fixture
-def tmp_path():
-    """A folder on a disk: in the sandbox, shared memory is another one."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+def tmp_path(request, monkeypatch):
+    """A folder for all temporary files, on a disk unless it is to be elsewhere."""
+    with tempfile.TemporaryDirectory(dir=getattr(request, "param", "/var/tmp")) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
 
 
@@ -141,17 +142,25 @@ def test_code_in_the_scoring_process_itself_costs_its_own_sample(run, tmp_path):
     ]
 
 
-def test_a_forged_result_is_not_unpickled(run, tmp_path):
-    """Code that writes to the replica's connection can at most spoil its own batch."""
+@pytest.mark.parametrize("tmp_path", ["/dev/shm"], indirect=True)
+def test_everything_may_lie_in_shared_memory(run):
+    """Of which the sandbox has another one, with nothing in it but what may be read."""
+    seen = "import os; assert {name[:3] for name in os.listdir('/dev/shm')} == {'tmp'}"
+    assert run(seen, HARMLESS, how=HERE) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("sent", ["Connection(os.dup(fd)).send(Bomb())", "os.pwrite(fd, b'\\xff' * 8, 0)"])
+def test_what_is_forged_can_at_most_spoil_its_own_batch(run, tmp_path, sent):
+    """Whatever code writes to all that is shared with the replica: an object to unpickle, a wrong number."""
     forged = (
         "import os, pickle\nfrom multiprocessing.connection import Connection\n"
         "class Bomb:\n  def __reduce__(self): return (os.mkdir, (" + repr(str(tmp_path / "outside")) + ",))\n"
         "for fd in range(3, 30):\n"
-        "  try: Connection(os.dup(fd)).send(Bomb())\n"
+        f"  try: {sent}\n"
         "  except OSError: pass\n"
+        "os._exit(0)\n"
     )
-    results = run(forged, how=HERE)
-    assert results == ["ScoringStopped: scoring ended its process"]
+    assert run(forged, how=HERE) == ["ScoringStopped: scoring ended its process"]
     assert not (tmp_path / "outside").exists()
 
 

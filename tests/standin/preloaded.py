@@ -74,11 +74,12 @@ def start(folder, *, with_engine):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not address.exists():
-            room = {"LLDEG_ROOM": "x" * ROOM, "OMP_NUM_THREADS": "1"}
+            own = {"LLDEG_ROOM": "x" * ROOM, "OMP_NUM_THREADS": "1"}
+            own["TORCH_COMPILE_DISABLE"] = "1"  # engines set it, but before torch is imported
             with address.with_suffix(".log").open("w") as log:
                 process = subprocess.Popen(
                     [sys.executable, __file__, address, *LIBRARIES, *(ENGINE if with_engine else ())],
-                    env=os.environ | room,
+                    env=os.environ | own,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
