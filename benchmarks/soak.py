@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import uuid
@@ -77,6 +78,9 @@ def main() -> int:
     print(f"noted: {', '.join(f'{number} x {what}' for what, number in sorted(events.items()))}")
     print(f"seconds a trial: {min(seconds):.1f} to {max(seconds):.1f}, {sum(seconds):.0f} in all")
     print(f"not as undisturbed: {failed or 'none'}" + (f"; what they left: {folder}" if failed else ""))
+    if not failed:
+        for path in (folder, os.environ["RAY_TMPDIR"]):
+            shutil.rmtree(path, ignore_errors=True)
     return 1 if failed else 0
 
 
