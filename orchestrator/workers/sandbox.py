@@ -44,8 +44,8 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where the semaphores of multiprocessing are
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 1 << 17, 1 << 27, 1 << 28, 1 << 29, 1 << 30
-_RECURSIVELY_PRIVATE, _BOUND_RECURSIVELY = 1 << 18 | 1 << 14, 1 << 12 | 1 << 14
-_NO_SETUID, _NO_DEVICES = 1 << 1, 1 << 2
+_PRIVATE, _RECURSIVELY = 1 << 18, 1 << 14
+_READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 1, 1 << 1, 1 << 2, 1 << 5, 1 << 12
 _DEATH_SIGNAL, _DUMPABLE, _KEEP_CAPABILITIES, _SUBREAPER, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 4, 8, 36, 38, 47
 _RAISE = 2  # an ambient capability
 _READ_ANY_FILE = 2  # the capability
@@ -103,7 +103,7 @@ def _separate(folder: str) -> None:
         Path("/proc/self/setgroups").write_text("deny", "ascii")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
-    _check(_libc.mount(None, b"/", None, _RECURSIVELY_PRIVATE, None))
+    _check(_libc.mount(None, b"/", None, _PRIVATE | _RECURSIVELY, None))
     _mount_memory(folder)
 
 
@@ -164,16 +164,19 @@ class Sandbox:
                 os.waitpid(-1, 0)
 
     def _leave_shared_memory(self, readable: Iterable[str]) -> None:
-        """Mount another one over the machine's, of which only what may be read stays visible."""
+        """Mount another one over the machine's, in which what may be read stays visible, but not writable."""
         _check(0 if self.apart else -1)
         read = (path for path in (self._folder, *_read(readable)) if Path(SHARED_MEMORY) in path.parents)
         kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in read if path.is_dir()}
         _mount_memory(SHARED_MEMORY)
         for path, opened in sorted(kept.items()):
             path.mkdir(parents=True, exist_ok=True)
-            source = f"/proc/self/fd/{opened}".encode()
-            _check(_libc.mount(source, os.fsencode(path), None, _BOUND_RECURSIVELY, None))
+            source, target = f"/proc/self/fd/{opened}".encode(), os.fsencode(path)
+            _check(_libc.mount(source, target, None, _BIND | _RECURSIVELY, None))
             os.close(opened)
+            if path != self._folder:
+                restrictions = os.statvfs(path).f_flag & 0b1110 | _READ_ONLY  # none may be lifted
+                _check(_libc.mount(None, target, None, _REMOUNT | _BIND | restrictions, None))
 
     def _leave_user(self) -> None:
         """Drop capabilities, and root becomes a user who owns nothing: no limit of processes stops root."""

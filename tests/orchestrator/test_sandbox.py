@@ -143,10 +143,15 @@ def test_code_in_the_scoring_process_itself_costs_its_own_sample(run, tmp_path):
 
 
 @pytest.mark.parametrize("tmp_path", ["/dev/shm"], indirect=True)
-def test_everything_may_lie_in_shared_memory(run):
-    """Of which the sandbox has another one, with nothing in it but what may be read."""
+def test_everything_may_lie_in_shared_memory(run, tmp_path):
+    """Of which the sandbox has another one, with nothing in it but what may be read, and not be changed."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack").chmod(0o777)
     seen = "import os; assert {name[:3] for name in os.listdir('/dev/shm')} == {'tmp'}"
-    assert run(seen, HARMLESS, how=HERE) == [1.0, 1.0]
+    changed = f"open({str(tmp_path / 'pack' / 'new')!r}, 'w')"
+    *scores, refused = run(seen, HARMLESS, changed, how=HERE)
+    assert scores == [1.0, 1.0]
+    assert "Read-only file system" in refused
 
 
 @pytest.mark.parametrize("sent", ["Connection(os.dup(fd)).send(Bomb())", "os.pwrite(fd, b'\\xff' * 8, 0)"])
