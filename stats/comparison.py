@@ -37,7 +37,6 @@ from stats.scores import BALANCING, Case, MissingAnswers, TaskScores, lacking_of
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
 from stats.sharing import merged_blocks
-from stats.signflip import SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, parts_of
 from stats.tasks.combine import combine_scores
 from stats.tasks.power import TaskShape
@@ -55,7 +54,7 @@ STOPPED = {
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
-Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest]]
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest], float | None]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
 None where there is no single unit, or nothing is the worst; the test that decides "degraded", of the sums of
 clusters and, where these are unequal, of the sums over size^0.6."""
@@ -224,12 +223,14 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         alpha: _decision(paired, deciding or paired, described.margin, alpha, p_pooled=p_pooled, p=p)
         for alpha in {settings.alpha, settings.alpha / among}
     }
-    p_bounds = p_pooled, p_pooled
+    p_bounds, p_at_best = (p_pooled, p_pooled), None
     if lacks and (best is None or worst is None):
-        p_bounds = 1.0, p_pooled
-    elif lacks and best is not None and worst is not None:  # sign-flip tests of the filled-in differences
-        at_best, at_worst = (SignFlipTest(merged_blocks(filled)[0]).p for filled in (best, worst))
-        p_bounds = at_best, at_worst
+        p_bounds, p_at_best = (1.0, p_pooled), 1.0
+    elif lacks and best is not None and worst is not None:
+        at_best, at_worst = (combine_scores(all_, settings.draws, settings.seed) for all_ in (best, worst))
+        p_bounds = at_best.pooled.p, at_worst.pooled.p
+        if all(task.splits is None for task in tasks):  # else runs would be missing, too
+            p_at_best = at_best.p[settings.combine]
     p_values: dict[str, Any] = {each.field: combined.p[each.name] for each in COMBINATIONS}
     comparison = replace(
         described,
@@ -238,6 +239,7 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         drop_interval_simultaneous=decided[settings.alpha / among],
         **p_values,
         p_pooled_bounds=p_bounds,
+        deciding_task=max(tasks, key=_standardized).task,
         p_fisher_chi2=combined.p_fisher_chi2,
         method=combined.method,
         p_noninferior=p,
@@ -253,7 +255,13 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         )
         tests.append(DecidingTest(tuple(each), whole, described.blocks, settings.combine))
     is_open = described.margin is None or described.reason_codes  # no number of items would certify
-    return comparison, None if is_open else deciding, tests
+    return comparison, None if is_open else deciding, tests, p_at_best
+
+
+def _standardized(task: TaskScores) -> float:
+    """The drop by which the max-drop test compares tasks: S/√Σd², of items or clusters."""
+    scale = float(np.linalg.norm(task.block_sums))
+    return float(task.block_sums.sum()) / scale if scale else 0.0
 
 
 def _describe(
@@ -316,16 +324,17 @@ def conclude(
     The p-values of "not worse" and of "worse by the margin" are adjusted ones, the latter by default not. The
     share is the part of α that the pooled test has in any case, independent of the other tests.
     """
-    (comparison, evidence, tests), alpha, power = measured, settings.alpha, settings.power
+    (comparison, evidence, tests, p_at_best), alpha, power = measured, settings.alpha, settings.power
     p, q = float(p), float(comparison.p_noninferior if p_noninferior is None else p_noninferior)
     items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
     verdict, deciding_task = decide(p, q, alpha), None
     decided_by: Decider | None = "noninferiority" if verdict is Verdict.CERTIFIED else None
     if verdict is Verdict.DEGRADED:
-        by = min(parts_of(settings.combine), key=comparison.p_value)
-        decided_by = "pooled" if comparison.p_pooled <= alpha else by
+        statistics = parts_of(settings.combine)
+        by = min(statistics, key=comparison.p_value)
+        decided_by = "pooled" if "pooled" in statistics and comparison.p_pooled <= alpha else by
         if decided_by == "max-drop" and parts:
-            deciding_task = min(parts, key=lambda part: part.log_p_pooled).task
+            deciding_task = comparison.deciding_task
     elif verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
         levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / q)
         bound = evidence, comparison.margin
@@ -342,7 +351,8 @@ def conclude(
         task=task,
         tasks=parts,
     )
-    return replace(concluded, reason_codes=(*_explain(concluded, settings), *notes))
+    held = None if p_at_best is None else p_at_best <= alpha * min(1.0, deciding_p / p)
+    return replace(concluded, reason_codes=(*_explain(concluded, settings, at_best=held), *notes))
 
 
 def conclude_course(
@@ -396,8 +406,11 @@ def _completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | N
     return known if len(known) == len(filled) else None
 
 
-def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
-    """What the verdict rests on, the deciding reason first."""
+def _explain(comparison: Comparison, settings: Settings, *, at_best: bool | None) -> list[Code]:
+    """What the verdict rests on, the deciding reason first.
+
+    A variant that is degraded would be so, or not, with every missing answer in its favour; None: unknown.
+    """
     alpha = settings.alpha
     if comparison.p_adjusted <= alpha:
         codes = [Code.SIGNIFICANT if comparison.deciding_task is None else Code.ONE_TASK_DECIDES]
@@ -405,7 +418,8 @@ def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
         codes = [Code.NOT_SIGNIFICANT]
     else:
         codes = [Code.NOT_SIGNIFICANT_ADJUSTED]
-    if comparison.reason_codes or comparison.margin is None:
+    is_open = comparison.margin is None and not comparison.p_noninferior < 1.0  # no task has one of its own
+    if comparison.reason_codes or is_open:
         codes += comparison.reason_codes or [Code.UNBOUNDED_WITHOUT_MARGIN]
     elif comparison.p_noninferior_adjusted <= alpha:
         codes.append(Code.WITHIN_MARGIN)
@@ -416,8 +430,7 @@ def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
         codes.append(Code.WITHIN_MARGIN_PAIRS_ONLY if only_pairs else Code.NOT_WITHIN_MARGIN)
     if comparison.gaps:
         codes.append(_missing_code(comparison, dropped=settings.missing == "drop"))
-        if comparison.verdict is Verdict.DEGRADED:
-            at_best = comparison.p_pooled_bounds[0] <= alpha
+        if comparison.verdict is Verdict.DEGRADED and at_best is not None:
             codes.append(Code.DEGRADED_BEST_CASE if at_best else Code.NOT_DEGRADED_BEST_CASE)
     if comparison.smallest_p > alpha:
         codes.append(Code.SMALLEST_P)

@@ -63,9 +63,19 @@ class Design:
         return self.flip_rate * (1.0 - noise + noise / self.reruns)
 
     @property
+    def is_flips(self) -> bool:
+        """Whether items differ by a whole answer or not at all: in one run, or in several without noise."""
+        return self.reruns == 1 or self.noise_rate == 0.0
+
+    @property
+    def fewest(self) -> int:
+        """Items n below which no p-value, at least 2⁻ⁿ, comes down to the level."""
+        return int(np.ceil(-np.log2(self.alpha) - 1e-9))
+
+    @property
     def largest_drop(self) -> float:
         """The largest drop that such a flip rate allows."""
-        return self.flip_rate if self.reruns == 1 else min(self.flip_rate, float(np.sqrt(self.variance)))
+        return self.flip_rate if self.is_flips else min(self.flip_rate, float(np.sqrt(self.variance)))
 
     def power_at(self, drop: float) -> float:
         """Chance of detecting a true drop: exact for one run of each model, normal for averages of several.
@@ -77,8 +87,10 @@ class Design:
         self._check(drop)
         if not self.is_pooled:
             return power_over_tasks(self.shapes(drop), drop, self.alpha, self.combine)
-        if self.reruns == 1:
+        if self.is_flips:
             return exact_power(self.items, drop, self.flip_rate, self.alpha)
+        if self.items < self.fewest:
+            return 0.0
         spread = np.sqrt(max(self.variance - drop**2, 1e-300))
         critical = -ndtri(self.alpha) * np.sqrt(self.variance)
         return float(ndtr((drop * np.sqrt(self.items) - critical) / spread))
@@ -94,7 +106,7 @@ class Design:
             float(np.sqrt(max(self.variance - drop**2, 1e-6 * self.variance))),
             [self.items * n for n in self.tasks],
         )
-        if self.reruns == 1:
+        if self.is_flips:
             return tuple(TaskShape(n, 1.0, n * self.flip_rate) for n in items)
         return tuple(TaskShape(n, spread, n, is_flips=False, step=0.0) for n in items)
 
@@ -123,8 +135,8 @@ class Design:
         if not self.is_pooled:
             root = _reached(lambda root: power_of(round(root**2)), enough**0.5, self.alpha, self.power)
             return int(np.ceil(root**2))
-        if self.reruns > 1:
-            return enough
+        if not self.is_flips:
+            return max(enough, self.fewest)
         low = 1
         while not power_of(enough) >= self.power:
             low, enough = enough, enough + max(1, enough // 8)
@@ -207,7 +219,7 @@ class DecidingTest:
         whole = self.together.scaled(scale)
         net = whole.items * drop / whole.unit
         if whole.is_flips:
-            blocks = round(self.blocks * scale)
+            blocks = max(round(self.blocks * scale), 1)
             lost = min(net / blocks, 1.0)
             return exact_power(blocks, lost, min(max(whole.count / blocks, lost), 1.0), level)
         effect, freedom = (net - whole.step) / float(np.sqrt(whole.count)), whole.count - 1.0

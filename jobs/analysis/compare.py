@@ -17,7 +17,7 @@ from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, once, some
 from jobs.formats.samples import Temperature, temperatures_text
 from jobs.scores.score_set import ScoreSet
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, counted
 from stats.arrays import EvidenceError
 from stats.change import Change, ChangeVerdict
 from stats.comparison import adjustment_for, compare_variants
@@ -178,7 +178,7 @@ def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
         if 0 < pairing.common < FEW_ITEMS:
             few.setdefault(pairing.common, []).append(pairing.label)
     for common, labels in few.items():
-        said = f"only {common} items can be paired, too few to detect any but a drastic drop."
+        said = f"only {counted(common, 'item')} can be paired, too few to detect any but a drastic drop."
         notices.append(Notice(NoticeCode.FEW_ITEMS, f"{some(labels)}: {said}"))
     results = (
         VariantResult(**vars(pairing), comparison=comparison)

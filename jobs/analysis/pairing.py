@@ -260,7 +260,8 @@ def single_scores(column: Column) -> Floats:
 def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
     """What tasks have no common item, other prompts, other temperatures, or answers more than once."""
     if not pairing.pairs:
-        said = f"{pairing.label}: not compared, because no item was answered by both models."
+        where = "" if pairing.temperature is None else " at that temperature"
+        said = f"{pairing.label}: not compared, because no item was answered by both models{where}."
         yield Notice(NoticeCode.NOT_COMPARED, said)
         return
     sides = (pairing.baseline, pairing.variant)
@@ -316,7 +317,7 @@ def _of_sides(pairing: Pairing) -> Iterator[Notice]:
     tasks = pairing.tasks
     for side, who in enumerate(("the baseline", pairing.label)):
         if failed := _listed((task, task.lacking.failed[side]) for task in tasks if task.lacking is not None):
-            said = f"{who} failed on samples that were not retried ({failed}); they count as missing."
+            said = f"{who} has failed answers ({failed}), which are treated like missing ones."
             yield Notice(NoticeCode.FAILED_ANSWERS, said)
         if withheld := _listed((task, task.sides[side].withheld) for task in tasks):
             said = (

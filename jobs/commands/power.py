@@ -83,6 +83,8 @@ def power(
     """
     if throughput is not None and not 0 < throughput < inf:
         raise UserError("--throughput, in samples per second, must be positive.")
+    if items < 1:
+        raise UserError(f"--items must be at least 1, but is {items}.")
     if not 1 <= tasks <= items:
         raise UserError(f"--tasks must be between 1 and the number of items, but is {tasks}.")
     console = terminal()
@@ -108,7 +110,7 @@ def _lines(design: Design, drop: float | None, stopping: Stopping | None, margin
     smallest = detectable_text(design.detectable_drop())
     yield f"Smallest drop detected with power {design.power:g}{test}: {smallest}."
     if drop is not None:
-        yield f"Power to detect a drop of {100 * drop:g} points: {design.power_at(drop):.3f}."
+        yield f"Power to detect a drop of {points_text(drop)}: {design.power_at(drop):.3f}."
         formula = int(np.ceil(design.items_by_formula(drop)))
         yield (
             f"Items needed to detect it with power {design.power:g}: {design.items_for(drop):,} "
@@ -157,7 +159,7 @@ def _rerun_table(design: Design, drop: float | None, throughput: float | None) -
     """Drops and costs for several numbers of reruns; costs are of baseline and variant together."""
     hours = [] if throughput is None else ["GPU-hours"]
     headings = ["reruns", "smallest drop", "samples", *hours]
-    headings += [] if drop is None else [f"items for {100 * drop:g} points", "samples", *hours]
+    headings += [] if drop is None else [f"items for {points_text(drop)}", "samples", *hours]
     rows = []
 
     def cost(items: int, reruns: int) -> list[str]:

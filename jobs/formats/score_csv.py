@@ -76,7 +76,8 @@ def _checked_table(path: str, where: Mapping[str, str]) -> "ScoreTable":
     has = f"its columns are {some(table.column_names, 20)}."
     for needed in (ITEM, SCORE):
         if needed not in table.column_names:
-            raise UserError(f"{path} has no column {needed}; {has}")
+            name = "Name yours with --columns, as in --columns item=id,score=correct."
+            raise UserError(f"{path} has no column {needed}; {has} {name}")
     rows = np.arange(2, table.num_rows + 2)
     for name, value in where.items():
         if name not in table.column_names:

@@ -136,9 +136,10 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
 
 def _headline(cards: Sequence[Verdict], baseline: str) -> str:
     """The answer in one sentence: how many variants are worse, inconclusive and non-inferior."""
-    of = f"of {len(cards)} variants" if len(cards) > 1 else "variant"
     bad = cards.count(Verdict.DEGRADED)
-    worse = f"{bad or 'None'} {of} {'are' if bad > 1 else 'is'} worse than {baseline}"
+    who = f"{bad or 'None'} of {len(cards)} variants" if len(cards) > 1 else "The variant"
+    is_ = "are" if bad > 1 else "is" if bad or len(cards) > 1 else "is not"
+    worse = f"{who} {is_} significantly worse than {baseline}"
     rest = [f"{cards.count(v)} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if v in cards]
     return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
 

@@ -196,6 +196,12 @@ def _range(
         return UNIT
     full = HALF if PERCENT in ranges else FULL * (1.0 - SLACK)
     if ranges[:1] in ((), (UNIT,)) and _holds(PERCENT, seen) and table.share_from(full) >= LEAST_FULL:
+        highest = {model: table.highest(model) for model, _ in table.columns}
+        if shares := [model for model, most in highest.items() if 0.0 < most <= 1.0]:
+            raise UserError(
+                f"{found}, but those of {shares[0]} at most {highest[shares[0]]:g}: bring all models to one "
+                f"scale, or set the range with --range {name}=0..100 if they have it already."
+            )
         return PERCENT  # with a warning
     usual = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
     why = f"but this metric usually ranges from {usual}" if ranges else "and their possible range is unknown"

@@ -120,6 +120,11 @@ class TaskTable:
         above = sum(int((scores > 0.0).sum()) for scores in self._known)
         return sum(int((scores >= least).sum()) for scores in self._known) / max(above, 1)
 
+    def highest(self, model: str) -> float:
+        """The greatest score of a model; 0 where there is none."""
+        own = [column.scores[column.answered] for (name, _), column in self.columns.items() if name == model]
+        return max((float(scores.max()) for scores in own if scores.size), default=0.0)
+
     @property
     def _known(self) -> list[Floats]:
         """All means over reruns, and all single scores that are not just right or wrong."""

@@ -21,7 +21,7 @@ from jobs.reruns.summary import Entry, summarize
 from jobs.scores.read import read_reruns
 from jobs.submit import run_sweep
 from jobs.submit.request import SubmitRequest
-from jobs.text.format import clean, detectable_text, points_text, temperature_text
+from jobs.text.format import clean, detectable_text, money, points_text, temperature_text
 from jobs.text.terminal import fitting
 from orchestrator.cluster.resources import CPUS_BESIDE_A_GPU
 from orchestrator.errors import UserError
@@ -212,12 +212,18 @@ def cost_lines(plan: Plan, work: Mapping[str, Floats], speed: tuple[float, str] 
     if unknown:
         yield "What its hours cost will be known after a first submit, or with --rate TOKENS_PER_SECOND."
     else:
-        listed = ", ".join(f"{clean(name)} {cost:,.2f}" for name, cost in costs.items())
-        yield f"Estimated cost, from planned samples and their tokens: {total:,.2f} ({listed})."
+        listed = ", ".join(f"{clean(name)} {money(cost)}" for name, cost in costs.items())
+        yield f"Estimated cost, from planned samples and their tokens: {money(total)} ({listed})."
     if config.budget is not None:
         more = total > config.budget - spent
-        fits = "" if unknown else ": it will end the sweep before that" if more else ", which is enough"
-        yield f"Of the budget of {config.budget:,g}, {spent:,.2f} is spent{fits}."
+        fits = (
+            ""
+            if unknown
+            else ": the budget will run out before the sweep is complete"
+            if more
+            else ", which is enough"
+        )
+        yield f"{money(spent)} of the budget of {config.budget:,g} is spent{'' if unknown else fits}."
 
 
 def _hours(seconds: float) -> str:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from jobs.formats.run_files import Count, Footers, RunFiles
-from jobs.text.format import problem_text
+from jobs.text.format import money, problem_text
 from jobs.text.terminal import fitting
 from orchestrator.errors import counted
 from orchestrator.rundir.lease import is_running
@@ -138,7 +138,7 @@ def outcome_text(url: str, progress: SweepProgress) -> str:
         samples = _tally_of(variants) if stopped else f"{planned:,} samples"
         lines.append(f"{url} is complete: {samples}, {what}. Next: lldeg analyze {url}")
     if progress.spent:
-        lines.append(f"It has cost {progress.spent:,.2f}.")
+        lines.append(f"It has cost {money(progress.spent)}.")
     if again := sum(counts.asked_again for counts in variants):
         lines.append(
             f"{counted(again, 'sample')} had to be requested twice: a server refused, or a replica failed."

@@ -3,7 +3,8 @@
 import math
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.text.format import amount, clean, p_text, percent
+from jobs.text.format import amount, clean, money, p_text, percent
+from orchestrator.errors import counted
 from orchestrator.rundir.measurements import BY_NAME
 from stats.change import Change, ChangeVerdict
 
@@ -81,8 +82,9 @@ def change_terms(analysis: Analysis) -> str:
     alpha, said = analysis.settings.alpha, list[str]()
     count = sum(change.is_adjusted for result in analysis.results for change in result.changes)
     if count:
-        tests = f"two-sided tests, p adjusted by holm over {count}, {100 * (1 - alpha):g} % intervals"
-        said = [f"Measured beside the scores, no part of the verdicts: {tests}; measurements.csv has all."]
+        tests, level = counted(count, "two-sided test"), f"{100 * (1 - alpha):g} % intervals"
+        how = f"{tests}, p adjusted by Holm, {level}"
+        said = [f"Measured beside the scores, no part of the verdicts: {how}; measurements.csv has all."]
     said += dict.fromkeys(clean(result.speed_note) for result in analysis.results if result.speed_note)
     spent = sum(sum(run.spent.values()) for run in analysis.scores.runs)
-    return " ".join([*said, *([f"The sweep has cost {spent:,.2f}."] if spent else [])])
+    return " ".join([*said, *([f"The sweep has cost {money(spent)}."] if spent else [])])

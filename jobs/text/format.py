@@ -49,7 +49,15 @@ def p_text(p: float) -> str:
     """
     if math.isnan(p):
         return "–"
-    return f"{p:.1e}" if p < 0.001 else f"{p:.3g}"
+    if p < 0.001:
+        return f"{p:.1e}"
+    is_round = float(f"{p:.3g}") == float(f"{p:.1g}")  # as levels are
+    return f"{p:.6g}" if is_round else f"{p:.3g}"
+
+
+def money(amount: float) -> str:
+    """An amount in any currency: two decimals, or three digits of less than one."""
+    return f"{amount:,.2f}" if amount >= 1.0 or not amount else f"{amount:.3g}"
 
 
 def percent(share: float) -> str:

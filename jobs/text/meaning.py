@@ -15,6 +15,7 @@ from jobs.formats.samples import Temperature
 from jobs.text.changes import change_text
 from jobs.text.format import amount, amount_text, clean, drop_text, p_text, temperature_text
 from orchestrator.rundir.measurements import BY_NAME
+from stats.drop import MOST_TAIL
 from stats.results import Comparison, Settings, Unit
 from stats.verdict import Code, Verdict
 
@@ -47,7 +48,7 @@ def terms(analysis: Analysis) -> str:
     p = f"p adjusted by {settings.adjust} over {count} comparisons"
     if settings.adjust == "none":
         p = "p unadjusted (one comparison)" if count == 1 else "p unadjusted"
-    intervals = f"{100 * (1 - 2 * alpha):g} % intervals"
+    intervals = f"{100 * (1 - 2 * min(alpha, MOST_TAIL)):g} % intervals"
     level = f"level {alpha:g}, {p}, {'' if plan is None else 'repeated '}{intervals}"
     if plan is not None:
         level += f"; {plan.stopping.looks} looks, each comparison until {plan.stopping.until}"
@@ -97,16 +98,25 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
         loss = _loss(comparison, clean(analysis.baseline), analysis.settings, when)
         within = Code.WITHIN_MARGIN in comparison.reason_codes
         where = "over all tasks" if len(comparison.tasks) > 1 else "nevertheless"
-        ruled_out = f" A drop of {margin_text(result)} or more is ruled out {where}." if within else ""
+        ruled_out = f" A drop {_of_margin(result)} is ruled out {where}." if within else ""
         return f"{subject} is worse than {loss}.{ruled_out}{unbiased}"
     if comparison.verdict is Verdict.CERTIFIED:
-        p, margin = p_text(comparison.p_noninferior_adjusted), margin_text(result)
-        text = f"{subject} is non-inferior: {when}a drop of {margin} or more is ruled out (p = {p})"
-        return f"{text}{', whatever the missing answers would have been' * bool(result.gaps)}.{unbiased}"
+        p = p_text(comparison.p_noninferior_adjusted)
+        text = f"{subject} is non-inferior: {when}a drop {_of_margin(result)} is ruled out (p = {p})"
+        if result.gaps:
+            whatever = ", whatever the missing answers would have been"
+            text += ", missing answers ignored" if analysis.settings.missing == "drop" else whatever
+        return f"{text}.{unbiased}"
     after = "" if course is None else f" after the last of {looks} looks"
     if course is not None and course.stopped:
         after = f" at look {len(course.looks)} of {looks}, where other damage ended the run"
     return f"{subject} is inconclusive{after}: no significant drop was found, {_doubt(result)}."
+
+
+def _of_margin(result: VariantResult) -> str:
+    """How large a drop is that is as large as the margin."""
+    own = result.comparison.margin is None
+    return "as large as the margins of its tasks" if own else f"of {margin_text(result)} or more"
 
 
 def margin_text(result: VariantResult) -> str:
@@ -114,7 +124,7 @@ def margin_text(result: VariantResult) -> str:
     comparison = result.comparison
     infos = [info for info, _ in result.pairs]
     if comparison.margin is None:
-        return "not given"
+        return "by task" if any(info.margin is not None for info in infos) else "not given"
     if comparison.margin_unit == "metric":
         metrics = sorted({info.metric.partition(",")[0] for info in infos})
         return f"{comparison.margin:g} (in units of {clean(', '.join(metrics))})"
@@ -141,7 +151,8 @@ def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) 
         loss, left = (amount_text(drop, task.margin_unit) for drop in (task.drop, task.drop_shrunken))
         there = f"loses {loss} there (about {left} after allowing for the choice of the task)"
         name = clean(task.task or "")
-        return f"{baseline} on {name}: {when}it {there}, which is {proof}; over all tasks it {overall}"
+        largest = f"the largest drop of any task is {proof}"
+        return f"{baseline} because of {name}: {when}it {there}, and {largest}; over all tasks it {overall}"
     if comparison.drop > 0.0:
         return f"{baseline}: {when}it {overall}, which is {proof}"
     return f"{baseline} on some tasks: {when}the drops are {proof}; overall it {overall}"
@@ -159,10 +170,11 @@ def _doubt(result: VariantResult) -> str:
     comparison = result.comparison
     if Code.DIRECTION_UNKNOWN in comparison.reason_codes:
         return "and while nothing says whether higher or lower scores are better, it cannot be certified"
-    if comparison.margin is None:
+    if Code.UNBOUNDED_WITHOUT_MARGIN in comparison.reason_codes:
         return "and without a margin in the metric's own unit (--margin TASK=M) it cannot be certified"
     limit = amount(comparison.drop_interval_decision[1], comparison.margin_unit, sign=False)
-    text = f"but one of {margin_text(result)} or more is not ruled out (it may be up to {limit})"
+    most = "" if comparison.margin is None else f" (it may be up to {limit})"
+    text = f"but one {_of_margin(result)} is not ruled out{most}"
     if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
         return (
             f"{text}, because answers are missing or failed; on the available answers alone it is ruled out"

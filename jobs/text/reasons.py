@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.analysis.compare import Analysis
+from jobs.text.format import p_text
 from stats.results import Comparison, Settings, Unit
 from stats.sequential.monitor import Course
 from stats.verdict import Code, Verdict
 
-_P = "p = {c.p_adjusted:.3g} {than} {alpha:g}"
+_P = "p = {p} {than} {alpha:g}"
 _NOT_SHOWN = (
     "The drop was not shown to be within the margin of {margin}: non-inferiority p = "
     "{c.p_noninferior_adjusted:.3g} > {alpha:g}."
@@ -16,12 +17,10 @@ _NOT_SHOWN = (
 _GAPS = "{c.gaps:,} planned answers are missing or failed"
 _BOUNDS = "the drop over {counted} is between {best} and {worst}."
 _STOPPED = "Stopped at look {taken} of {looks}, with {share} % of the planned samples, because "
-_AT_BEST = "significantly worse: pooled p = {c.p_pooled_bounds[0]:.3g}."
-
 SENTENCES = {
     Code.SIGNIFICANT: f"Significantly worse: {_P}, drop {{drop}}.",
-    Code.ONE_TASK_DECIDES: f"Significantly worse on task {{c.deciding_task}}: {_P}; the drop there is "
-    "{there}, and about {left} after allowing for the choice among {count} tasks; over all items it is "
+    Code.ONE_TASK_DECIDES: f"Significantly worse by its largest drop: {_P}; on task {{c.deciding_task}} it "
+    "is {there}, and about {left} after allowing for the choice among {count} tasks; over all items it is "
     "{drop}.",
     Code.NOT_SIGNIFICANT: f"Not significantly worse: {_P}, drop {{drop}}.",
     Code.NOT_SIGNIFICANT_ADJUSTED: f"Not significantly worse: {_P}, drop {{drop}}. Before adjustment for the "
@@ -38,9 +37,10 @@ SENTENCES = {
     Code.UNBOUNDED_MISSING: f"{_GAPS}, and for scores without a range their effect has no bound.",
     Code.MISSING_WORST_CASE: f"{_GAPS}; whatever their scores, {_BOUNDS}",
     Code.MISSING_DROPPED: f"{_GAPS} and are ignored; whatever their scores, {_BOUNDS}",
-    Code.DEGRADED_BEST_CASE: f"Even with every missing answer in the variant's favour it would be {_AT_BEST}",
+    Code.DEGRADED_BEST_CASE: "Even with every missing answer in the variant's favour it would be "
+    "significantly worse.",
     Code.NOT_DEGRADED_BEST_CASE: "With every missing answer in the variant's favour it would not be "
-    f"{_AT_BEST}",
+    "significantly worse.",
     Code.SMALLEST_P: "Even if every difference found among these {c.blocks} {kind} were in the baseline's "
     "favour, p would be {c.smallest_p:.3g}.",
     Code.OUTLOOK: "{able}; with differences as observed, {needed} items would be enough to decide.",
@@ -101,6 +101,7 @@ def _values(comparison: Comparison, settings: Settings, course: Course | None) -
     best, worst = (_size(bound, unit) for bound in comparison.drop_bounds)
     decides = next((task for task in comparison.tasks if task.task == comparison.deciding_task), comparison)
     return {
+        "p": p_text(comparison.p_adjusted),
         "than": "≤" if comparison.p_adjusted <= alpha else ">",
         "alpha": alpha,
         "unadjusted": comparison.p_value(settings.combine),
@@ -109,7 +110,7 @@ def _values(comparison: Comparison, settings: Settings, course: Course | None) -
         "left": _size(decides.drop_shrunken, decides.margin_unit),
         "count": len(comparison.tasks),
         "adjusted": _size(comparison.drop_adjusted, unit),
-        "margin": "" if comparison.margin is None else _size(comparison.margin, unit),
+        "margin": "each task" if comparison.margin is None else _size(comparison.margin, unit),
         "within": within,
         "counted": "the items that count" if is_part else "all planned items",
         "best": best,

@@ -7,7 +7,7 @@ write.
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -36,11 +36,7 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     """
     if old is None:
         return new
-    if changes := sorted(_changes(old, new)):
-        raise UserError(
-            f"The run directory belongs to a different sweep; changed: {'; '.join(changes)}. "
-            f"Undo the changes, or start a new run: {command}"
-        )
+    refuse_changes(sorted(_changes(old, new)), command)
     merged: Manifest = {**new}
     merged["variants"] = {**old["variants"], **new["variants"]}
     merged["tasks"] = {**old["tasks"], **new["tasks"]}
@@ -55,6 +51,15 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     if skipped := {**old.get("skipped", {}), **new.get("skipped", {})}:
         merged["skipped"] = {name: why for name, why in skipped.items() if name not in merged["variants"]}
     return merged
+
+
+def refuse_changes(changes: Sequence[str], command: str) -> None:
+    """Refuse what would mix the answers of two sweeps, with a command that runs the other one elsewhere."""
+    if changes:
+        raise UserError(
+            f"The run directory belongs to a different sweep; changed: {'; '.join(changes)}. "
+            f"Undo the changes, or start a new run: {command}"
+        )
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -93,9 +93,7 @@ def plan_sweep(
     store = sweep.store
     old, new = store.read_manifest() if store.has_run() else None, sweep.manifest()
     command = f"lldeg submit {config_path} --run-dir {store.url}-2"
-    if old is not None:
-        sweep.fitted.refuse_other_choices(old["variants"], command)
-    merged = manifests.merge(old, new, command)
+    merged = _merged(sweep, old, new, command)
     stopping = stopping_entry(old, new, sweep, command, finish=finish)
     if stopping is not None:
         if retry_errors:
@@ -145,6 +143,30 @@ def plan_sweep(
         place.remove_errors(variant, name, beginning)
     warnings = _warnings(sweep, old, merged, damaged, sum(retried.values()))
     return Plan(sweep, merged, tuple(cells), (*warnings, *sweep.fitted.warnings))
+
+
+def _merged(sweep: Sweep, old: Manifest | None, new: Manifest, command: str) -> Manifest:
+    """The manifest of the run after this submit; what would mix answers of two sweeps is refused."""
+    if old is not None:
+        sweep.fitted.refuse_other_choices(old["variants"], command)
+    merged = manifests.merge(old, new, command)
+    if old is not None:
+        manifests.refuse_changes([*_changed_documents(sweep, old)], command)
+    return merged
+
+
+def _changed_documents(sweep: Sweep, old: Manifest) -> Iterator[str]:
+    """Tasks whose items are other documents than those that the run has: answers of both would mix."""
+    for name in old["tasks"].keys() & sweep.tasks.keys():
+        try:
+            stored = sweep.store.read_items(name, ["item", "doc_hash"])
+        except (FileNotFoundError, pa.ArrowInvalid):  # this submit writes them again
+            continue
+        known = dict(zip(*(column.to_pylist() for column in stored.columns), strict=True))
+        built = sweep.built[sweep.renderings[sweep.config.baseline], name]
+        count = sum(known.get(item.item, item.doc_hash) != item.doc_hash for item in items_of(built))
+        if count:
+            yield f"documents of {name} ({counted(count, 'item')})"
 
 
 def _cell_digest(sweep: Sweep, manifest: Manifest, variant: str, task: str) -> str:

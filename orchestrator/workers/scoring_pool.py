@@ -256,8 +256,10 @@ def serve(connection: Connection, counter: ctypes.c_int64, sandbox: Sandbox | No
         counter.value = 0
         _send(connection, None)
         results: list[dict[str, Any]] = []
-        sent = time.monotonic()
+        sent, here = time.monotonic(), os.getpid()
         for number, result in enumerate(task.score_each(batch), start=1):
+            if os.getpid() != here:  # code has forked, and its copy of this process would go on as this one
+                os._exit(1)
             results.append(asdict(result))
             if sandbox:
                 sandbox.end_others()

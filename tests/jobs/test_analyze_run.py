@@ -93,7 +93,7 @@ def test_failed_samples_are_missing_never_zero(tmp_path):
     found = ran.comparison("v")
     assert (found["items"], found["missing"], found["worse"]) == (90, 10, 0)
     assert found["drop_bounds"] == [-0.0, pytest.approx(0.1)]
-    assert any("v at temperature 0 failed on samples" in warning for warning in ran.verdicts["warnings"])
+    assert any("v at temperature 0 has failed answers" in warning for warning in ran.verdicts["warnings"])
     assert ran.code == 0
 
 

@@ -123,10 +123,10 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
     left = f"{100 * hit['drop_shrunken']:.2f} points"
     assert 20.0 < 100 * hit["drop_shrunken"] < 100 * hit["drop"]
     assert (
-        f"v is worse than base on hit: it loses 23.33 points there (about {left} after allowing for the "
-        "choice of the task), which is statistically significant" in text
+        f"v is worse than base because of hit: it loses 23.33 points there (about {left} after allowing for "
+        "the choice of the task), and the largest drop of any task is statistically significant" in text
     )
-    said = f"the drop there is 23.33 points, and about {left} after allowing for the choice among 6 tasks"
+    said = f"on task hit it is 23.33 points, and about {left} after allowing for the choice among 6 tasks"
     assert said in ran.comparison("v")["reasons"][0]
     assert said in (ran.out / "junit.xml").read_text()
     low, high = (f"{100 * end:.2f}" for end in hit["drop_interval_simultaneous"])
@@ -148,6 +148,6 @@ def test_a_gain_is_not_called_a_loss(tmp_path, monkeypatch):
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     text = " ".join(run_analyze(path, out=tmp_path / "out").text.split())
-    assert "v is worse than base on lost: it loses 20.00 points there" in text
+    assert "v is worse than base because of lost: it loses 20.00 points there" in text
     assert "over all tasks it gains 5.00 points" in text
     assert "loses -" not in text

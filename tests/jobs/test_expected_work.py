@@ -94,8 +94,10 @@ def test_money_follows_from_prices(shown):
     assert said in shown(**tokens)
     free = {"base": {}, "free": {"cost": {"input": 0, "output": 0}}}
     assert f": {each:.2f} (base {each:.2f}, free 0.00)." in shown(**tokens, variants=free)
-    budget = "Of the budget of {}, 0.00 is spent{}."
-    assert budget.format(9, ": it will end the sweep before that") in shown(**tokens, budget=9)
+    budget = "0.00 of the budget of {} is spent{}."
+    assert budget.format(9, ": the budget will run out before the sweep is complete") in shown(
+        **tokens, budget=9
+    )
     assert budget.format(99, ", which is enough") in shown(**tokens, budget=99)
     hours = {"cost": {"gpu_hour": 2.5}}
     assert "What its hours cost will be known after a first submit, or with --rate" in shown(**hours)
