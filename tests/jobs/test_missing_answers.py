@@ -374,3 +374,29 @@ def test_one_and_the_same_answer_to_everything_is_said(tmp_path, other, sides):
     ran = run_analyze(run, out=tmp_path / "out")
     assert ran.verdicts["warning_codes"].count("equal-answers") == sides
     assert ("v at temperature 0 gave the same answer to all items of t" in said_of(ran)) == bool(sides)
+
+
+def test_a_certificate_that_ignores_what_is_missing_says_so(tmp_path):
+    """Its sentence is not that of one that holds whatever the missing answers would have been."""
+    variant = [None] * 20 + RIGHT[20:]
+    paths = write_scores(tmp_path / "base.csv", RIGHT), write_scores(tmp_path / "v.csv", variant)
+    text = run_analyze(*paths, "--missing", "drop", out=tmp_path / "out").text
+    assert "missing answers ignored" in (said := " ".join(text.split()))
+    assert "whatever" not in said
+
+
+@pytest.mark.parametrize(
+    ("worse", "code"), [(30, "degraded-best-case"), (7, "not-degraded-best-case")], ids=["clear", "close"]
+)
+def test_the_best_case_is_asked_of_the_test_that_decides(tmp_path, worse, code):
+    """Three gains more turn seven losses into chance, and leave thirty what they are."""
+    base = [1] * 197 + [0] * 3
+    paths = [tmp_path / f"{name}.csv" for name in ("base", "v")]
+    for path, scores in zip(paths, (base, [0] * worse + base[worse:197] + [None] * 3), strict=True):
+        rows = [f"t,{i},{score}" for i, score in enumerate(scores) if score is not None]
+        rows += [f"other,{i},{i % 2}" for i in range(100)]
+        path.write_text("\n".join(["task,prompt_id,score", *rows]) + "\n")
+    found = run_analyze(*paths, out=tmp_path / "out").comparison("v")
+    assert (found["verdict"], found["missing"]) == ("degraded", 3)
+    assert code in found["reason_codes"]
+    assert found["p_pooled_bounds"][1] <= found["p_pooled"] <= found["p_pooled_bounds"][0]

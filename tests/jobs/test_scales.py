@@ -93,6 +93,28 @@ def test_percent_beyond_doubt(tmp_path, metric, scores):
     assert "other-range" in ran.verdicts["warning_codes"]
 
 
+def test_models_on_two_scales_are_not_compared(tmp_path):
+    """Shares beside percent are no gain of the one in percent, unless the user says that they are percent."""
+    right = [float(i % 3 > 0) for i in range(300)]
+    path = table(tmp_path / "t.csv", right, [50 * score * (1 + i % 2) for i, score in enumerate(right)])
+    refused = run_analyze(path, out=tmp_path / "out")
+    assert (refused.code, "those of base at most 1" in refused.error) == (2, True)
+    assert run_analyze(path, "--range", "t=0..100", out=tmp_path / "out").code == 0
+
+
+def test_margins_by_task_are_said(tmp_path):
+    """A certificate over tasks with margins of their own is not one without a margin."""
+    base, _ = perplexities()
+    paths = [table(tmp_path / f"{name}.csv", base, base, task=name, metric="perplexity") for name in "ab"]
+    rows = [path.read_text().splitlines() for path in paths]
+    (tmp_path / "t.csv").write_text("\n".join([*rows[0], *rows[1][1:]]) + "\n")
+    margins = ("--margin", "a=0.2", "--margin", "b=0.3")
+    ran = run_analyze(tmp_path / "t.csv", *margins, out=tmp_path / "out")
+    assert ran.comparison("v")["verdict"] == "certified"
+    assert ran.comparison("v")["reason_codes"][1] == "within-margin"
+    assert "a drop as large as the margins of its tasks is ruled out" in " ".join(ran.text.split())
+
+
 def test_a_word_error_rate_above_one_is_not_percent(tmp_path):
     """One sample with more insertions than words does not turn .244 → .274 into a certificate."""
     rng = np.random.default_rng(6)

@@ -169,6 +169,15 @@ def test_what_is_forged_can_at_most_spoil_its_own_batch(run, tmp_path, sent):
     assert not (tmp_path / "outside").exists()
 
 
+def test_a_fork_that_returns_changes_no_other_score(run):
+    """Copies of the process that scores would otherwise go on as that one, and send results of their own."""
+    forks = "import os\nfor _ in range(1000): os.fork()"
+    codes = ["raise KeyError", forks, "import time; time.sleep(0.21)", "raise ValueError", "pass"]
+    results = run(*codes, how=HERE)
+    kinds = [result if isinstance(result, float) else result.split(":")[0] for result in results]
+    assert kinds[:1] + kinds[2:] == ["KeyError", 1.0, "ValueError", 1.0]
+
+
 def test_no_variable_is_passed_on_that_may_be_a_secret(monkeypatch):
     """Names are allowed, not forbidden."""
     for name in ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "MY_OWN", "RAY_ADDRESS"):

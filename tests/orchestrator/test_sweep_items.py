@@ -9,6 +9,7 @@ from orchestrator.errors import UserError
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 from orchestrator.sweep.tasks import items_of
+from orchestrator.workers.execute import write_documents
 
 TASK = {
     "task": "toy",
@@ -105,3 +106,14 @@ def test_a_run_keeps_its_items(sweep, tmp_path):
     first.store.write_manifest(first.manifest())
     with pytest.raises(UserError, match=r"subset\.digest"):
         plan_sweep(sweep({"toy": [1, 3]}), config_path=tmp_path / "sweep.yaml")
+
+
+def test_a_run_keeps_its_documents(sweep, tmp_path):
+    """An item with another document is another one, and its answers would mix with those that stand."""
+    path, docs = tmp_path / "sweep.yaml", tmp_path / "docs.jsonl"
+    write_documents(plan_sweep(sweep(), config_path=path))
+    docs.write_text(docs.read_text() + '{"q": "more?", "a": "8"}\n')
+    assert len(plan_sweep(sweep(), config_path=path).cells[0].items) == 9
+    docs.write_text(docs.read_text().replace('"2?"', '"two?"').replace('"3?"', '"three?"'))
+    with pytest.raises(UserError, match=r"documents of toy \(2 items\)"):
+        plan_sweep(sweep(), config_path=path)

@@ -199,3 +199,10 @@ def test_settings_out_of_range_are_refused(bad):
     """Levels and margins are shares."""
     with pytest.raises(ValueError, match="between 0 and 1"):
         Settings(**bad)
+
+
+def test_what_decides_is_named_as_the_test_has_it():
+    """The largest drop is the largest S/√Σd², not the smallest p; "pooled" decides only where it is asked."""
+    tasks = [scores("few", 8, 0, 100), scores("many", 174, 126, 400)]
+    found = compare(tasks, Settings(combine="max-drop"))
+    assert (found.verdict, found.decided_by, found.deciding_task) == (Verdict.DEGRADED, "max-drop", "few")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 from scipy.stats import binom
 
+from stats.comparison import compare
 from stats.drop import FlipEvidence
 from stats.planning import (
     DecidingTest,
@@ -15,6 +16,8 @@ from stats.planning import (
     items_needed,
     items_to_decide,
 )
+from stats.results import Settings
+from stats.scores import TaskScores
 from stats.signflip import mcnemar_p
 from stats.tasks.power import TaskShape
 
@@ -122,3 +125,24 @@ def test_reruns_average_noise_only():
     """All noise falls with K, data variance stays."""
     assert Design(1, 0.1, 10).variance == pytest.approx(0.01)
     assert Design(1, 0.1, 10, noise_rate=0.0).variance == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("reruns", [2, 10])
+def test_reruns_without_noise_are_one_run(reruns):
+    """They are the same answers again."""
+    once, again = (Design(246, 0.1, runs, 0.0) for runs in (1, reruns))
+    assert again.power_at(0.05) == once.power_at(0.05)
+    assert again.items_for(0.05) == once.items_for(0.05)
+
+
+def test_no_averaging_makes_up_for_items():
+    """Four items have no p-value below 1/16, five none below 1/32."""
+    assert Design(4, 0.1, 10).power_at(0.1) == 0.0
+    assert Design(100, 0.1, 10).items_for(0.1) >= 5
+
+
+def test_one_item_is_planned_for():
+    """At any level."""
+    for alpha in (0.2, 0.25, 0.3, 0.5):
+        found = compare([TaskScores("t", np.array([1.0]), np.array([0.0]))], Settings(alpha=alpha))
+        assert found.items_needed is None or found.items_needed > 0
