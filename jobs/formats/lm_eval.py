@@ -164,7 +164,8 @@ def _temperature(config: Mapping[str, Any], given: object) -> float | None:
         given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
     settings = {**(config.get("generation_kwargs") or {}), **(given if isinstance(given, Mapping) else {})}
     is_greedy = str(settings.get("do_sample", True)).lower() == "false"
-    return 0.0 if is_greedy else float(settings.get("temperature", 0.0))
+    temperature = 0.0 if is_greedy else settings.get("temperature", 0.0)
+    return None if temperature is None else float(temperature)
 
 
 def _sample(row: Row, query: InputQuery) -> dict[str, Any]:

@@ -61,6 +61,10 @@ def scale_options(
     """
     shares = [_positive(text, text) for text in margins or () if "=" not in text]
     pairs = [text.rpartition("=") for text in margins or () if "=" in text]
+    if any(share >= 1.0 for share in shares):
+        raise UserError(
+            "--margin must be between 0 and 1, as a share of the metric's range: 0.05 is 5 points."
+        )
     if len(shares) > 1 or len({task for task, _, _ in pairs}) < len(pairs):
         raise UserError("--margin is given twice for the same task, or twice for all: remove one.")
     own = {task: _positive(number, f"{task}={number}") for task, _, number in pairs}

@@ -147,6 +147,10 @@ def plan_sweep(
 
 def _merged(sweep: Sweep, old: Manifest | None, new: Manifest, command: str) -> Manifest:
     """The manifest of the run after this submit; what would mix answers of two sweeps is refused."""
+    if old is not None and old.get("imported"):
+        raise UserError(
+            f"{sweep.store.url} was imported, and cannot be continued; start a new run: {command}"
+        )
     if old is not None:
         sweep.fitted.refuse_other_choices(old["variants"], command)
     merged = manifests.merge(old, new, command)
