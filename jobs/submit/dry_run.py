@@ -215,14 +215,8 @@ def cost_lines(plan: Plan, work: Mapping[str, Floats], speed: tuple[float, str] 
         listed = ", ".join(f"{clean(name)} {money(cost)}" for name, cost in costs.items())
         yield f"Estimated cost, from planned samples and their tokens: {money(total)} ({listed})."
     if config.budget is not None:
-        more = total > config.budget - spent
-        fits = (
-            ""
-            if unknown
-            else ": the budget will run out before the sweep is complete"
-            if more
-            else ", which is enough"
-        )
+        lacks = total > config.budget - spent
+        fits = ": the budget will run out before the sweep is complete" if lacks else ", which is enough"
         yield f"{money(spent)} of the budget of {config.budget:,g} is spent{'' if unknown else fits}."
 
 
