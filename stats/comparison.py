@@ -219,8 +219,11 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
     if lacks and settings.missing == "worst":
         deciding = None if worst is None else evidence_of(worst, settings.certificate)
         p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
+    margin = described.margin
+    if margin is not None and described.reason_codes:
+        margin = -np.inf  # no certificate, with which a limit would have to agree
     decided = {
-        alpha: _decision(paired, deciding or paired, described.margin, alpha, p_pooled=p_pooled, p=p)
+        alpha: _decision(paired, deciding or paired, margin, alpha, p_pooled=p_pooled, p=p)
         for alpha in {settings.alpha, settings.alpha / among}
     }
     p_bounds, p_at_best = (p_pooled, p_pooled), None

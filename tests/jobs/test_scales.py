@@ -160,6 +160,7 @@ def test_nothing_is_certified_in_an_unknown_direction(tmp_path, metric):
     found = ran.comparison("v")
     assert (ran.code, found["verdict"], found["items_needed"]) == (3, "inconclusive", None)
     assert found["reason_codes"][:2] == ["not-significant", "direction-unknown"]
+    assert found["drop_interval_decision"][1] < 0.0  # whatever the margin
     assert ran.verdicts["warning_codes"] == ["direction-unknown"]
     assert "--lower-is-better t or --higher-is-better t" in " ".join(ran.text.split())
     assert run_analyze(path, out=tmp_path / "out").code == 0
