@@ -24,9 +24,11 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # engines share the processors, and m
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # likewise
 os.environ["METRICS_RECORD_INTERVAL_S"] = "3600"  # of Ray's dashboards, which search all of their memory
 os.environ["REPORTER_UPDATE_INTERVAL_MS"] = "60000"  # of Ray's nodes; none of it is looked at
-MEMORY = Path("/dev/shm")  # where a new file takes a tenth of the time that it takes on many a disk
-if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
-    os.environ["TMPDIR"] = str(MEMORY)
+MEMORY = "/dev/shm"  # where a new file takes a tenth of the time that it takes on many a disk
+if "TMPDIR" not in os.environ and Path(MEMORY).is_dir():
+    memory = os.statvfs(MEMORY)
+    if memory.f_bavail * memory.f_frsize > 8 << 30 and not memory.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = MEMORY
 set_library_environment()  # before a test imports the libraries that read these variables
 
 # The same examples on every machine and in every lane, and none is too slow for a busy one.
