@@ -57,7 +57,8 @@ Absent: TypeAlias = Sequence[MissingAnswers]
 Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest], float | None]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
 None where there is no single unit, or nothing is the worst; the test that decides "degraded", of the sums of
-clusters and, where these are unequal, of the sums over size^0.6."""
+clusters and, where these are unequal, of the sums over size^0.6; that test's p-value with every missing
+answer in the variant's favour, None where nothing is missing, or runs of unequal number are."""
 
 Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
 """One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
@@ -242,7 +243,7 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         drop_interval_simultaneous=decided[settings.alpha / among],
         **p_values,
         p_pooled_bounds=p_bounds,
-        deciding_task=max(tasks, key=_standardized).task,
+        deciding_task=max(tasks, key=_standardized).task,  # if the largest drop decides
         p_fisher_chi2=combined.p_fisher_chi2,
         method=combined.method,
         p_noninferior=p,

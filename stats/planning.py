@@ -68,11 +68,6 @@ class Design:
         return self.reruns == 1 or self.noise_rate == 0.0
 
     @property
-    def fewest(self) -> int:
-        """Items n below which no p-value, at least 2⁻ⁿ, comes down to the level."""
-        return int(np.ceil(-np.log2(self.alpha) - 1e-9))
-
-    @property
     def largest_drop(self) -> float:
         """The largest drop that such a flip rate allows."""
         return self.flip_rate if self.is_flips else min(self.flip_rate, float(np.sqrt(self.variance)))
@@ -89,7 +84,7 @@ class Design:
             return power_over_tasks(self.shapes(drop), drop, self.alpha, self.combine)
         if self.is_flips:
             return exact_power(self.items, drop, self.flip_rate, self.alpha)
-        if self.items < self.fewest:
+        if self.items < fewest_blocks(self.alpha):
             return 0.0
         spread = np.sqrt(max(self.variance - drop**2, 1e-300))
         critical = -ndtri(self.alpha) * np.sqrt(self.variance)
@@ -136,7 +131,7 @@ class Design:
             root = _reached(lambda root: power_of(round(root**2)), enough**0.5, self.alpha, self.power)
             return int(np.ceil(root**2))
         if not self.is_flips:
-            return max(enough, self.fewest)
+            return max(enough, fewest_blocks(self.alpha))
         low = 1
         while not power_of(enough) >= self.power:
             low, enough = enough, enough + max(1, enough // 8)
@@ -157,6 +152,11 @@ class Design:
                 f"A drop of {drop:g} cannot be planned for: it must be positive, and a flip rate of "
                 f"{self.flip_rate:g} over {self.reruns} reruns allows at most {self.largest_drop:.3g}."
             )
+
+
+def fewest_blocks(level: float) -> int:
+    """Items or clusters m with which a p-value, at least 2⁻ᵐ, can come down to the level."""
+    return int(np.ceil(-np.log2(level) - 1e-9))
 
 
 def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -231,9 +231,9 @@ class DecidingTest:
     def detectable_drop(self, level: float, power: float) -> float:
         """Smallest true drop that is detected with the planned power, at the level after adjustment.
 
-        Infinite with so few blocks m that no p-value, at least 2⁻ᵐ, comes down to the level.
+        Infinite with so few blocks that no p-value comes down to the level.
         """
-        needed, whole = int(np.ceil(-np.log2(level) - 1e-9)), self.together
+        needed, whole = fewest_blocks(level), self.together
         if self.blocks < needed:
             return float("inf")
         start = (ndtri(power) - ndtri(level)) * np.sqrt(whole.count)

@@ -147,15 +147,15 @@ def plan_sweep(
 
 def _merged(sweep: Sweep, old: Manifest | None, new: Manifest, command: str) -> Manifest:
     """The manifest of the run after this submit; what would mix answers of two sweeps is refused."""
-    if old is not None and old.get("imported"):
+    if old is None:
+        return new
+    if old.get("imported"):
         raise UserError(
-            f"{sweep.store.url} was imported, and cannot be continued; start a new run: {command}"
+            f"{sweep.store.url} was imported: no submit can go on with it. Start a new run: {command}"
         )
-    if old is not None:
-        sweep.fitted.refuse_other_choices(old["variants"], command)
+    sweep.fitted.refuse_other_choices(old["variants"], command)
     merged = manifests.merge(old, new, command)
-    if old is not None:
-        manifests.refuse_changes([*_changed_documents(sweep, old)], command)
+    manifests.refuse_changes([*_changed_documents(sweep, old)], command)
     return merged
 
 

@@ -179,7 +179,10 @@ def test_the_verdict_is_said_in_plain_words(ran):
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(4.8e-15, "4.8e-15"), (0.0502, "0.0502"), (0.0004, "4.0e-04"), (1.0, "1"), (1e-300, "1.0e-300")],
+    [
+        *((4.8e-15, "4.8e-15"), (0.0004, "4.0e-04"), (1.0, "1"), (1e-300, "1.0e-300")),
+        *((0.0502, "0.0502"), (0.0500168, "0.0500168"), (0.0499996, "0.0499996"), (0.05, "0.05")),
+    ],
 )
 def test_p_values_keep_the_digits_that_matter(p, text):
     """A tiny p-value is never 0, and one beside the level does not round onto it."""

@@ -385,18 +385,27 @@ def test_a_certificate_that_ignores_what_is_missing_says_so(tmp_path):
     assert "whatever" not in said
 
 
-@pytest.mark.parametrize(
-    ("worse", "code"), [(30, "degraded-best-case"), (7, "not-degraded-best-case")], ids=["clear", "close"]
-)
-def test_the_best_case_is_asked_of_the_test_that_decides(tmp_path, worse, code):
-    """Three gains more turn seven losses into chance, and leave thirty what they are."""
-    base = [1] * 197 + [0] * 3
-    paths = [tmp_path / f"{name}.csv" for name in ("base", "v")]
-    for path, scores in zip(paths, (base, [0] * worse + base[worse:197] + [None] * 3), strict=True):
-        rows = [f"t,{i},{score}" for i, score in enumerate(scores) if score is not None]
-        rows += [f"other,{i},{i % 2}" for i in range(100)]
-        path.write_text("\n".join(["task,prompt_id,score", *rows]) + "\n")
+BEST_CASES = {
+    "drops in one task": ({"a": (30, 2, 0), "b": (20, 50, 1)}, "degraded-best-case"),
+    "seven losses": ({"a": (7, 0, 3)}, "not-degraded-best-case"),
+    "thirty losses": ({"a": (30, 0, 3)}, "degraded-best-case"),
+}
+"""By task how many items are worse, better and missing, of which the variant could gain; and what is said."""
+
+
+@pytest.mark.parametrize("case", BEST_CASES)
+def test_the_best_case_is_asked_of_the_test_that_decides(tmp_path, case):
+    """Of all tasks, not of their pooled sum, which may not be significant at all."""
+    tasks, code = BEST_CASES[case]
+    base, v = ["task,prompt_id,score"], ["task,prompt_id,score"]
+    for task, (worse, better, missing) in {**tasks, "other": (0, 0, 0)}.items():
+        lost, gained = range(worse), range(worse, worse + better)
+        gaps = range(200 - missing, 200)
+        base += [f"{task},{i},{int(i not in gained and i not in gaps)}" for i in range(200)]
+        v += [f"{task},{i},{int(i not in lost)}" for i in range(200) if i not in gaps]
+    paths = tmp_path / "base.csv", tmp_path / "v.csv"
+    for path, rows in zip(paths, (base, v), strict=True):
+        path.write_text("\n".join(rows) + "\n")
     found = run_analyze(*paths, out=tmp_path / "out").comparison("v")
-    assert (found["verdict"], found["missing"]) == ("degraded", 3)
-    assert code in found["reason_codes"]
+    assert (found["verdict"], code in found["reason_codes"]) == ("degraded", True)
     assert found["p_pooled_bounds"][1] <= found["p_pooled"] <= found["p_pooled_bounds"][0]

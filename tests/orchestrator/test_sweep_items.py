@@ -117,3 +117,11 @@ def test_a_run_keeps_its_documents(sweep, tmp_path):
     docs.write_text(docs.read_text().replace('"2?"', '"two?"').replace('"3?"', '"three?"'))
     with pytest.raises(UserError, match=r"documents of toy \(2 items\)"):
         plan_sweep(sweep(), config_path=path)
+
+
+def test_an_imported_run_is_not_continued(sweep, tmp_path):
+    """Its samples have no sweep, whatever its manifest has in common with one."""
+    first = sweep()
+    first.store.write_manifest({**first.manifest(), "imported": True})
+    with pytest.raises(UserError, match="was imported"):
+        plan_sweep(sweep(), config_path=tmp_path / "sweep.yaml")
